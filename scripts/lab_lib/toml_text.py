@@ -1,0 +1,36 @@
+"""Writes the TOML the lab's configuration files need: tables and arrays of tables of plain values."""
+
+import json
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value)  # a JSON string is a TOML basic string
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    raise TypeError(f"no TOML form for {value!r}")
+
+
+def toml_text(document):
+    """`document`: {"table": {key: value}, "array": [{key: value}, ...]}, in order. None values are left out."""
+    lines = []
+    for name, content in document.items():
+        headed = ((f"[[{name}]]", entry) for entry in content) if isinstance(content, list) \
+            else ((f"[{name}]", content),)
+        for head, table in headed:
+            lines.append(head)
+            lines += [f"{key} = {_value(value)}" for key, value in table.items() if value is not None]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def merged(document, changes):
+    """`document` with the values of `changes` (tables only) put over it; neither argument is changed."""
+    result = dict(document)
+    for name, table in (changes or {}).items():
+        result[name] = {**result[name], **table} if isinstance(table, dict) and name in result else table
+    return result
