@@ -1,0 +1,1 @@
+"""The demonstration: the whole path on real parts, measured, with a verdict."""

@@ -1,0 +1,163 @@
+"""`scripts/demo`: installs, builds, brings a lab up, shows the path at work, takes the lab down."""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lab_lib import Lab, LabError, load
+from lab_lib.system import require_root
+
+from . import report, transfers
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+TARGETS = ("direct", "baton", "haproxy")
+LOAD_FILES = ("1k", "64k", "1m")
+PREFIX = "batondemo"
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", description="Shows Baton at work in a lab of network namespaces on this machine. "
+        "Exit status 0: everything it claims held; 1: something did not, or could not be shown.")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up at the end")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the results to FILE")
+    parser.add_argument("--seconds", type=int, default=3, metavar="N", help="length of each load run (3)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="load runs of each kind; medians count (3)")
+    parser.add_argument("--connections", type=int, default=64, metavar="N", help="parallel connections of load (64)")
+    parser.add_argument("--targets", default=",".join(TARGETS), metavar="LIST",
+                        help="which ways to put under load: direct, baton, haproxy (all)")
+    parser.add_argument("--prefix", default=PREFIX, help=f"name of the lab ({PREFIX})")
+    parser.add_argument("--bin-dir", metavar="DIR", help="use the programs in DIR instead of building")
+    options = parser.parse_args()
+    options.targets = options.targets.split(",")
+    unknown = set(options.targets) - set(TARGETS)
+    if unknown:
+        parser.error(f"--targets: {', '.join(sorted(unknown))} is not among {', '.join(TARGETS)}")
+    if options.seconds < 1 or options.rounds < 1 or options.connections < 1:
+        parser.error("--seconds, --rounds and --connections: at least 1")
+    return options
+
+
+class Progress:
+    """Prints what is being done, with the time since the start."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+
+    def step(self, text):
+        print(f"\n[{time.monotonic() - self._start:5.0f} s] {text}", flush=True)
+
+    def __call__(self, text):
+        print(f"          {text}", flush=True)
+
+
+def _script(name, *arguments):
+    result = subprocess.run([SCRIPTS / name, *arguments])
+    if result.returncode != 0:
+        raise LabError(f"scripts/{name} failed (exit status {result.returncode})")
+
+
+def _load_cells(lab, options, progress):
+    """Every size, mode and target, round by round in turn, so that a slow minute of the machine hits all alike."""
+    ways = [load.target(lab, name) for name in options.targets]
+    cells = [(size, mode, way) for size in LOAD_FILES for mode in load.MODES for way in ways]
+    samples = {cell: [] for cell in cells}
+    for number in range(options.rounds):
+        for cell in cells:
+            size, mode, way = cell
+            sample = load.measure(lab, way, size, mode, seconds=options.seconds, connections=options.connections)
+            samples[cell].append(sample)
+            progress(f"round {number + 1}/{options.rounds}  {size:>3} {mode:5}  {way.name:7} "
+                     f"{sample.requests_per_s:9,.0f} requests/s" + (f"  {sample.errors} errors" if sample.errors else ""))
+    return [{"size": size, "mode": mode, "target": way.name, **load.summary(samples[size, mode, way])}
+            for size, mode, way in cells]
+
+
+def _machine():
+    commit = subprocess.run(["git", "-C", SCRIPTS, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return {"commit": commit.stdout.strip() or None, "kernel": platform.release(), "cpus": os.cpu_count()}
+
+
+def _show(lab, options, progress, directory):
+    """The demonstration on a lab that is up; returns its results."""
+    with_baton = "baton" in options.targets
+    result = {"machine": _machine(), "transfers": [], "database": None, "client_address_seen": not with_baton, "load": []}
+    if with_baton:
+        progress.step("files through the VIP: bytes, server, and who the server thinks is asking")
+        result["transfers"] = transfers.all_transfers(lab, directory, progress)
+        result["database"] = transfers.database_answer(lab, directory)
+        progress(f"database-like answer from {result['database']['backend']}")
+        result["client_address_seen"] = all(
+            shown["client_address_seen"] for shown in (*result["transfers"], result["database"]))
+        progress(f"servers logged the client's true address and port: {result['client_address_seen']}")
+    progress.step(f"load: {options.connections} connections, {options.rounds} rounds of {options.seconds} s")
+    result["load"] = _load_cells(lab, options, progress)
+    return result
+
+
+def _conclude(result):
+    """Print the tables and the verdict; returns the exit status."""
+    if result["transfers"]:
+        print("\nFiles through the VIP\n" + report.transfer_table(result["transfers"]))
+    print("\nLoad (medians; CPU of the balancer's whole process; bytes the balancer received per byte of response)\n"
+          + report.load_table(result["load"]))
+    broken = report.broken_claims(result)
+    for sentence in broken:
+        print(f"DOES NOT HOLD: {sentence}")
+    if not broken:
+        print("\nEverything claimed holds.")
+    return 1 if broken else 0
+
+
+def _interrupted(number, _frame):
+    # Leave by way of the exception handlers, so that the lab is taken down.
+    raise SystemExit(128 + number)
+
+
+def main():
+    """Exit status: 0 all claims hold, 1 not, 2 wrong usage."""
+    options = _arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    progress = Progress()
+    try:
+        require_root()
+        progress.step("what is needed from the distribution")
+        _script("install")
+        if "baton" in options.targets and not options.bin_dir:
+            progress.step("building (some minutes the first time)")
+            _script("build")
+        lab = Lab(options.prefix, bin_dir=options.bin_dir, say=progress)
+        progress.step("a lab: two clients behind a router, switch, three backends, a management network")
+        kept = False
+        try:
+            lab.up(backends=3, clients=2, haproxy="haproxy" in options.targets, with_baton="baton" in options.targets)
+            with tempfile.TemporaryDirectory(prefix="baton-demo-") as directory:
+                result = _show(lab, options, progress, Path(directory))
+            kept = options.keep
+        finally:
+            if not kept:
+                progress.step("taking the lab down")
+                lab.down()
+        status = _conclude(result)
+        result["claims_hold"] = status == 0
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
+        if kept:
+            print(f"\nThe lab is still up: scripts/lab --prefix {options.prefix} status; ... down ends it.")
+        return status
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+sys.exit(main())

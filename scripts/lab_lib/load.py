@@ -1,0 +1,120 @@
+"""Puts load on the lab and measures it alike for every way to the servers: direct, Baton, HAProxy."""
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from .system import LabError
+from .topology import VIP
+
+_REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
+# All three ways lead to one and the same nginx: the rule for /files/ picks the first backend.
+SERVER = "backend1"
+MODES = ("close", "keep")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to the server: the address clients ask, and the balancer in between (none: direct)."""
+
+    name: str
+    address: str
+    process: str | None = None
+    host: str | None = None
+
+
+def target(lab, name):
+    """The target "direct", "baton" or "haproxy" of a lab."""
+    if name == "direct":
+        return Target(name, lab.address_of(SERVER))
+    if name == "baton":
+        return Target(name, VIP, "switch", "switch")
+    if name == "haproxy":
+        return Target(name, lab.address_of("haproxy"), "haproxy", "haproxy")
+    raise LabError(f"target {name!r}: direct, baton or haproxy")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of wrk. Byte and CPU figures are differences of kernel counters around the run."""
+
+    requests: int
+    requests_per_s: float
+    p50_us: float
+    p99_us: float
+    errors: int
+    connections: int
+    response_bytes: int
+    balancer_bytes: int
+    balancer_cpu_us: float
+    balancer_busy_us: float
+
+    @property
+    def cpu_us_per_request(self):
+        return self.balancer_cpu_us / self.requests
+
+    @property
+    def busy_us_per_request(self):
+        return self.balancer_busy_us / self.requests
+
+    @property
+    def bytes_per_response_byte(self):
+        return self.balancer_bytes / self.response_bytes
+
+
+@dataclass(frozen=True)
+class _Reading:
+    connections: int
+    bytes: int
+    cpu_us: float
+
+
+def _read(lab, client, way):
+    return _Reading(lab.tcp_counters(client)["ActiveOpens"],
+                    lab.interface_counters(way.host)["rx_bytes"] if way.host else 0,
+                    lab.cpu_time_us(way.process) if way.process else 0.0)
+
+
+def run_wrk(lab, client, url, *, seconds, connections, close):
+    """Run wrk on a client; returns what wrk_report.lua wrote, with `errors` as a dictionary by kind."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", _REPORT_SCRIPT]
+    if close:
+        argv += ["-H", "Connection: close"]
+    output = lab.run(client, [*argv, url], timeout_s=seconds + 60).stdout
+    try:
+        return json.loads(output.strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        raise LabError(f"wrk {url}: no report in its output:\n{output}") from None
+
+
+def measure(lab, way, file_name, mode, *, seconds, connections, client="client1"):
+    """One sample of one file through one target."""
+    before = _read(lab, client, way)
+    wrk = run_wrk(lab, client, lab.url(f"/files/{file_name}", way.address), seconds=seconds,
+                  connections=connections, close=mode == "close")
+    after = _read(lab, client, way)
+    if wrk["requests"] == 0 or wrk["bytes"] == 0:
+        raise LabError(f"{way.name}: no request of {file_name} ({mode}) was answered in {seconds} s: {wrk['errors']}")
+    cpu_us = after.cpu_us - before.cpu_us
+    return Sample(requests=wrk["requests"], requests_per_s=wrk["requests"] / (wrk["duration_us"] / 1e6),
+                  p50_us=wrk["p50_us"], p99_us=wrk["p99_us"], errors=sum(wrk["errors"].values()),
+                  connections=after.connections - before.connections, response_bytes=wrk["bytes"],
+                  balancer_bytes=after.bytes - before.bytes, balancer_cpu_us=cpu_us,
+                  # A balancer that sleeps when idle is busy exactly when it uses CPU.
+                  balancer_busy_us=cpu_us)
+
+
+def summary(samples):
+    """The medians of several samples of the same cell; errors, requests and connections are added up."""
+    def median(attribute):
+        return statistics.median(getattr(sample, attribute) for sample in samples)
+
+    rates = [round(sample.requests_per_s, 1) for sample in samples]
+    return {"requests_per_s": round(median("requests_per_s"), 1), "requests_per_s_rounds": rates,
+            "p50_us": median("p50_us"), "p99_us": median("p99_us"),
+            "errors": sum(s.errors for s in samples), "requests": sum(s.requests for s in samples),
+            "connections": sum(s.connections for s in samples),
+            "balancer_cpu_us_per_request": round(median("cpu_us_per_request"), 2),
+            "balancer_busy_us_per_request": round(median("busy_us_per_request"), 2),
+            "balancer_bytes_per_response_byte": round(median("bytes_per_response_byte"), 5)}
