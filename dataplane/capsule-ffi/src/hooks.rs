@@ -42,20 +42,40 @@ pub unsafe fn rte_eal_init(argc: c_int, argv: *mut *mut c_char) -> c_int {
 
 /// Rewrites EAL arguments of DPDK 19.11, as capsule makes them, to those of 22.11.
 ///
-/// `--pci-whitelist` and `--master-lcore` have new names. Capsule's pattern for PCI addresses knows
-/// decimal digits only and hands `0000:3b:00.0` over as a virtual device: such a `--vdev` becomes `-a`.
+/// * `--pci-whitelist` and `--master-lcore` have new names.
+/// * Capsule's pattern for PCI addresses knows decimal digits only and hands `0000:3b:00.0` over as a
+///   virtual device: such a `--vdev` becomes `-a`.
+/// * Capsule cannot give a PCI device driver arguments. An application can, with an `-a` of its own behind
+///   capsule's arguments; the EAL wants each device once, so capsule's mention then goes.
 fn translate_arguments(arguments: Vec<CString>) -> Vec<CString> {
-    let mut translated = arguments;
-    for index in 0..translated.len() {
-        let replacement = match translated[index].to_bytes() {
+    let mut translated = Vec::with_capacity(arguments.len());
+    let mut rest = arguments.as_slice();
+    while let [argument, behind @ ..] = rest {
+        rest = behind;
+        let replacement = match argument.to_bytes() {
             b"--pci-whitelist" => c"-a",
             b"--master-lcore" => c"--main-lcore",
-            b"--vdev" if translated.get(index + 1).is_some_and(|value| names_pci_device(value)) => c"-a",
-            _ => continue,
+            b"--vdev" if behind.first().is_some_and(|value| names_pci_device(value)) => c"-a",
+            _ => argument.as_c_str(),
         };
-        translated[index] = replacement.to_owned();
+        if let (true, Some((device, behind))) = (replacement == c"-a", behind.split_first()) {
+            rest = behind;
+            if !is_repeated_with_arguments(device, behind) {
+                translated.extend([replacement.to_owned(), device.clone()]);
+            }
+        } else {
+            translated.push(replacement.to_owned());
+        }
     }
     translated
+}
+
+/// Whether `arguments` contain an `-a` for this very device with driver arguments.
+fn is_repeated_with_arguments(device: &CStr, arguments: &[CString]) -> bool {
+    arguments.windows(2).any(|pair| {
+        let repeated = pair[1].to_bytes().strip_prefix(device.to_bytes());
+        pair[0].as_c_str() == c"-a" && repeated.is_some_and(|behind| behind.starts_with(b","))
+    })
 }
 
 /// Whether a device specification (`name[,key=value...]`) names a PCI device by its full address,
@@ -130,6 +150,18 @@ mod tests {
         assert_eq!(
             translate(&["app", "--vdev", "10000:e1:1f.7,mprq_en=1"]),
             ["app", "-a", "10000:e1:1f.7,mprq_en=1"]
+        );
+    }
+
+    #[test]
+    fn own_mention_of_a_device_replaces_capsules() {
+        assert_eq!(
+            translate(&["app", "--pci-whitelist", "0000:02:00.0", "-l", "0", "-a", "0000:02:00.0,x=1"]),
+            ["app", "-l", "0", "-a", "0000:02:00.0,x=1"]
+        );
+        assert_eq!(
+            translate(&["app", "--vdev", "0000:3b:00.0", "-a", "0000:3b:00.1,x=1"]),
+            ["app", "-a", "0000:3b:00.0", "-a", "0000:3b:00.1,x=1"]
         );
     }
 
