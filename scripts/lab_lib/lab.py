@@ -1,6 +1,7 @@
 """The lab as one object: up, down, status, run something on a host, start and stop each part."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -201,6 +202,24 @@ class Lab:
     def popen(self, host, argv, **options):
         """Start `argv` on a host; the caller owns the subprocess.Popen and ends it."""
         return subprocess.Popen(self.command_line(host, argv), **options)
+
+    def socket(self, host, *arguments):
+        """A socket of this process that lives on a host: socket.socket(*arguments), made there."""
+        with network.entered(self._namespace(host)):
+            return socket.socket(*arguments)
+
+    def connect(self, host, address=VIP, port=VIP_PORT, *, timeout_s=10, options=()):
+        """A TCP connection from a host, with socket `options` (level, name, value) set before the SYN."""
+        connection = self.socket(host, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            for option in options:
+                connection.setsockopt(*option)
+            connection.settimeout(timeout_s)
+            connection.connect((address, port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def batonctl(self, *arguments, check=True):
         """Run batonctl against this lab's switch; returns subprocess.CompletedProcess."""

@@ -4,7 +4,9 @@ Every veth pair is created with both its ends already inside namespaces; no inte
 or sysctl of the root namespace is touched, not even for a moment.
 """
 
+import ctypes
 import os
+from contextlib import contextmanager
 
 from .system import LabError, command
 from .topology import MTU_BYTES, NETWORKS
@@ -31,6 +33,26 @@ def namespace_inode(namespace):
         return os.stat(netns_path(namespace)).st_ino
     except FileNotFoundError:
         return None
+
+
+_CLONE_NEWNET = 0x40000000
+
+
+@contextmanager
+def entered(namespace):
+    """Put the calling thread into a namespace; sockets it makes there stay there when it has left."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(file):
+        if libc.setns(file.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"setns {file.name}")
+
+    with open("/proc/thread-self/ns/net") as home, open(netns_path(namespace)) as there:
+        enter(there)
+        try:
+            yield
+        finally:
+            enter(home)
 
 
 def processes_in(namespace):

@@ -1,0 +1,130 @@
+"""What several lab tests do: ask over HTTP, look at sockets, read the switch's numbers."""
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from lab_lib.topology import VIP
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    headers: dict
+    body: bytes
+
+    @property
+    def backend(self):
+        return self.headers.get("x-backend")
+
+    @property
+    def sha256(self):
+        return hashlib.sha256(self.body).hexdigest()
+
+
+def request(path, *, close=False, version="1.1", headers=()):
+    """The bytes of a GET request."""
+    lines = [f"GET {path} HTTP/{version}", f"Host: {VIP}", *headers]
+    if close:
+        lines.append("Connection: close")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def read_answer(connection):
+    """Read one answer with a Content-Length from a socket, and not a byte more."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        received = connection.recv(65536)
+        if not received:
+            raise EOFError(f"connection closed within the head of an answer: {data!r}")
+        data += received
+    head, _, body = data.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    length = int(headers["content-length"])
+    pieces, missing = [body], length - len(body)
+    while missing > 0:
+        received = connection.recv(min(missing, 1 << 20))
+        if not received:
+            raise EOFError(f"connection closed {missing} bytes before the end of an answer of {length}")
+        pieces.append(received)
+        missing -= len(received)
+    assert missing == 0, f"{-missing} bytes more than the Content-Length of {length}"
+    return Answer(int(status_line.split()[1]), headers, b"".join(pieces))
+
+
+def ask(connection, path, **options):
+    """Send a GET on an open connection and read its answer."""
+    connection.sendall(request(path, **options))
+    return read_answer(connection)
+
+
+def get(lab, path, *, client="client1", address=VIP, **options):
+    """Fetch a path on a connection of its own."""
+    with lab.connect(client, address) as connection:
+        return ask(connection, path, close=True, **options)
+
+
+def curl(lab, *arguments, client="client1", timeout_s=60):
+    """Run curl on a client; returns its output. A transfer that fails fails the test."""
+    return lab.run(client, ["curl", "-sS", "--fail", "--max-time", str(timeout_s), *arguments],
+                   timeout_s=timeout_s + 10).stdout
+
+
+def status(lab):
+    """`batonctl status --json`."""
+    return json.loads(lab.batonctl("status", "--json").stdout)
+
+
+def counters(lab):
+    """`batonctl counters --json` as {name: value}."""
+    return {entry["name"]: entry["value"] for entry in json.loads(lab.batonctl("counters", "--json").stdout)}
+
+
+def flow_count(lab):
+    """Entries in the flow tables."""
+    return status(lab)["flows"]
+
+
+def eventually(condition, *, timeout_s, what):
+    """Wait for something that must come to pass within a stated time; returns what it saw."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)
+
+
+def log_mark(lab, backend):
+    """A position in a backend's access log: pass it to log_since."""
+    return len(lab.access_log(backend))
+
+
+def log_since(lab, backend, mark):
+    """The access log's entries after a mark."""
+    return lab.access_log(backend)[mark:]
+
+
+def sockets(lab, backend, filter_text=f"src {VIP}"):
+    """Sockets of a backend as `ss` shows them, all states but LISTEN: dicts with state, peer and info."""
+    output = lab.run(backend, ["ss", "-Htanio", *filter_text.split()]).stdout
+    found = []
+    for line in re.sub(r"\n[ \t]+", " ", output).splitlines():
+        fields = line.split()
+        if fields[0] != "LISTEN":
+            found.append({"state": fields[0], "peer": fields[4], "info": " ".join(fields[5:])})
+    return found
+
+
+def socket_of(lab, backend, connection):
+    """The backend's end of a client's connection."""
+    address, port = connection.getsockname()
+    found = [s for s in sockets(lab, backend) if s["peer"] == f"{address}:{port}"]
+    assert len(found) == 1, f"sockets of {address}:{port} on {backend}: {found}"
+    return found[0]
