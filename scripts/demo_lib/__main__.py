@@ -65,7 +65,7 @@ def _script(name, *arguments):
 
 
 def _load_cells(lab, options, progress):
-    """Every size, mode and target, round by round in turn, so that a slow minute of the machine hits all alike."""
+    """Every size, mode and target, round by round in turn: a slow minute of the machine hits all alike."""
     ways = [load.target(lab, name) for name in options.targets]
     cells = [(size, mode, way) for size in LOAD_FILES for mode in load.MODES for way in ways]
     samples = {cell: [] for cell in cells}
@@ -74,8 +74,9 @@ def _load_cells(lab, options, progress):
             size, mode, way = cell
             sample = load.measure(lab, way, size, mode, seconds=options.seconds, connections=options.connections)
             samples[cell].append(sample)
+            remark = f"  {sample.errors} errors" if sample.errors else ""
             progress(f"round {number + 1}/{options.rounds}  {size:>3} {mode:5}  {way.name:7} "
-                     f"{sample.requests_per_s:9,.0f} requests/s" + (f"  {sample.errors} errors" if sample.errors else ""))
+                     f"{sample.requests_per_s:9,.0f} requests/s{remark}")
     return [{"size": size, "mode": mode, "target": way.name, **load.summary(samples[size, mode, way])}
             for size, mode, way in cells]
 
@@ -88,7 +89,8 @@ def _machine():
 def _show(lab, options, progress, directory):
     """The demonstration on a lab that is up; returns its results."""
     with_baton = "baton" in options.targets
-    result = {"machine": _machine(), "transfers": [], "database": None, "client_address_seen": not with_baton, "load": []}
+    result = {"machine": _machine(), "transfers": [], "database": None, "client_address_seen": not with_baton,
+              "load": []}
     if with_baton:
         progress.step("files through the VIP: bytes, server, and who the server thinks is asking")
         result["transfers"] = transfers.all_transfers(lab, directory, progress)

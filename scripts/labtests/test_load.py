@@ -23,7 +23,8 @@ def _syn_frames(count, source_mac, router_mac, seed):
     options = bytes([2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7])
     for _ in range(count):
         source = socket.inet_ntoa(struct.pack("!I", 0xC6120000 | choose.getrandbits(17)))
-        segment = tcp(source, VIP, choose.randrange(1024, 65536), VIP_PORT, choose.getrandbits(32), 0, "S", options=options)
+        segment = tcp(source, VIP, choose.randrange(1024, 65536), VIP_PORT, choose.getrandbits(32), 0, "S",
+                      options=options)
         yield ethernet(source_mac, router_mac, ipv4(source, VIP, 6, segment))
 
 
