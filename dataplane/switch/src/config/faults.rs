@@ -1,0 +1,133 @@
+//! Collecting what is wrong with a configuration, all of it, each with its place.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::ops::RangeInclusive;
+
+/// One thing that is wrong, or unwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, as a path: `pool[2].backends[0]`, positions counted from 0.
+    pub key: String,
+    /// What stands there, as it would be written; empty where something is missing.
+    pub found: String,
+    /// What is allowed, or what to do.
+    pub allowed: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.found.as_str() {
+            "" => write!(f, "{}: {}", self.key, self.allowed),
+            found => write!(f, "{} = {found}: {}", self.key, self.allowed),
+        }
+    }
+}
+
+/// Faults and warnings found so far.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+}
+
+impl Findings {
+    /// Notes a fault.
+    pub(super) fn fault(
+        &mut self,
+        key: impl Into<String>,
+        found: impl fmt::Display,
+        allowed: impl Into<String>,
+    ) {
+        self.faults.push(Fault { key: key.into(), found: found.to_string(), allowed: allowed.into() });
+    }
+
+    /// Notes something that works but is hardly meant.
+    pub(super) fn warn(
+        &mut self,
+        key: impl Into<String>,
+        found: impl fmt::Display,
+        advice: impl Into<String>,
+    ) {
+        self.warnings.push(Fault { key: key.into(), found: found.to_string(), allowed: advice.into() });
+    }
+
+    /// Takes a number within `range`, or the default if none is given. A faulty one becomes the start of the range, so
+    /// that the search for further faults goes on.
+    pub(super) fn number<N>(
+        &mut self,
+        key: &str,
+        found: Option<i64>,
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> N
+    where
+        N: TryFrom<i64> + PartialOrd + fmt::Display + Copy,
+    {
+        let Some(found) = found else {
+            return default;
+        };
+        match N::try_from(found) {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                self.fault(key, found, format!("allowed are {} to {}", range.start(), range.end()));
+                *range.start()
+            }
+        }
+    }
+
+    /// Takes a unicast IPv4 address on the data network.
+    pub(super) fn address(&mut self, key: &str, found: &str) -> Option<Ipv4Addr> {
+        match found.parse::<IpAddr>() {
+            Ok(IpAddr::V4(address)) if is_unicast(address) => Some(address),
+            Ok(IpAddr::V4(_)) => {
+                self.fault(
+                    key,
+                    quoted(found),
+                    "a host's own address is needed, not a multicast, broadcast, loopback or reserved one",
+                );
+                None
+            }
+            Ok(IpAddr::V6(_)) => {
+                self.fault(
+                    key,
+                    quoted(found),
+                    "IPv6 is not supported on the data network yet; an IPv4 address is needed",
+                );
+                None
+            }
+            Err(_) => {
+                self.fault(key, quoted(found), "an IPv4 address such as \"10.60.0.1\" is needed");
+                None
+            }
+        }
+    }
+
+    /// Takes an address with port to listen on.
+    pub(super) fn socket(&mut self, key: &str, found: &str) -> Option<SocketAddr> {
+        match found.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Some(address),
+            _ => {
+                self.fault(
+                    key,
+                    quoted(found),
+                    "an address with a port from 1 to 65535 is needed, such as \"10.70.0.1:7170\"",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// Shows text as TOML writes it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+/// Says whether a host can have this address.
+fn is_unicast(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    // RFC 1122, section 3.2.1.3: 0/8 and 127/8 never appear on a wire; RFC 1112, section 4: 224/4 are groups and
+    // 240/4 is reserved, the limited broadcast among it.
+    first != 0 && first != 127 && first < 224
+}

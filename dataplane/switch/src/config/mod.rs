@@ -1,0 +1,201 @@
+//! `switch.toml`: from text to what each room needs, checked.
+//!
+//! The file is read in two steps. Its raw form holds what is written; [`Config`] holds what the rooms take: ready
+//! settings for the DPDK door, the core and control. Between them every value is checked, and everything that is wrong
+//! is reported at once, each fault with its key, what was found and what is allowed. Nothing here touches the network or DPDK.
+
+mod faults;
+mod key_file;
+mod raw;
+mod sections;
+mod services;
+#[cfg(test)]
+mod tests;
+
+use core::net::{Ipv4Addr, SocketAddr};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use baton_core::Settings;
+use handoff_proto::{KeyRing, Micros};
+use smoltcp::wire::EthernetAddress;
+use thiserror::Error;
+
+use crate::control::Catalog;
+use crate::dpdk::DpdkSettings;
+
+pub use faults::Fault;
+use faults::Findings;
+use raw::RawConfig;
+
+/// Longest configuration file, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the DPDK door needs.
+    pub dpdk: DpdkSettings,
+    /// What each lcore's switch needs.
+    pub core: CoreSettings,
+    /// Where control listens.
+    pub control: ControlSettings,
+    /// VIPs, backends, pools and rules.
+    pub catalog: Arc<Catalog>,
+    /// What works but is hardly meant.
+    pub warnings: Vec<Fault>,
+}
+
+/// What each lcore's [`baton_core::Switch`] needs, the same for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreSettings {
+    /// The switch's own address on the data network.
+    pub address: Ipv4Addr,
+    /// Bits of the data network's prefix.
+    pub prefix_bits: u8,
+    /// Next hop towards backends that are not on the data network.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IP packet, in bytes.
+    pub mtu_bytes: u16,
+    /// Entries of one lcore's flow table.
+    pub flow_count_max: usize,
+    /// Unfinished request heads one lcore holds.
+    pub hold_count_max: usize,
+    /// How long an unfinished request head is held.
+    pub hold_timeout: Micros,
+    /// How long a flow lives that no byte of the backend was acknowledged in.
+    pub unconfirmed_timeout: Micros,
+    /// How long an established flow may be idle.
+    pub established_timeout: Micros,
+    /// How long a closing flow may be idle.
+    pub closing_timeout: Micros,
+    /// Window shift announced in SYN-ACKs.
+    pub window_scale: u8,
+}
+
+impl CoreSettings {
+    /// Returns the settings of one lcore (counted from 0) on a port with this hardware address.
+    pub const fn of_lcore(&self, lcore: u8, mac: EthernetAddress) -> Settings {
+        Settings {
+            lcore,
+            mac,
+            address: self.address,
+            prefix_bits: self.prefix_bits,
+            gateway: self.gateway,
+            mtu_bytes: self.mtu_bytes,
+            flow_count_max: self.flow_count_max,
+            hold_count_max: self.hold_count_max,
+            hold_timeout: self.hold_timeout,
+            unconfirmed_timeout: self.unconfirmed_timeout,
+            established_timeout: self.established_timeout,
+            closing_timeout: self.closing_timeout,
+            window_scale: self.window_scale,
+        }
+    }
+}
+
+/// Where control listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlSettings {
+    /// For agents, on the management network.
+    pub listen: SocketAddr,
+    /// For scrapers of `/metrics`.
+    pub metrics: SocketAddr,
+    /// For `batonctl`.
+    pub admin_socket: PathBuf,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the configuration: {source}", file.display())]
+    Read {
+        /// The configuration file.
+        file: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Longer than [`FILE_BYTES_MAX`].
+    #[error("{}: longer than {FILE_BYTES_MAX} bytes: this is no configuration", file.display())]
+    TooLong {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// No TOML, an unknown or missing key, or a value of another type; the text shows line and column.
+    #[error("{}: {text}", file.display())]
+    Form {
+        /// The configuration file.
+        file: PathBuf,
+        /// The TOML reader's words.
+        text: String,
+    },
+    /// Values that are not allowed.
+    #[error("{}", listed(file, faults))]
+    Faults {
+        /// The configuration file.
+        file: PathBuf,
+        /// All of them, in the order of the file's sections.
+        faults: Vec<Fault>,
+    },
+}
+
+fn listed(file: &Path, faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
+    lines.join("\n")
+}
+
+impl Config {
+    /// Reads and checks a configuration file and the key file it names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with either.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { file: file.to_owned(), source };
+        if fs::metadata(file).map_err(read)?.len() > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLong { file: file.to_owned() });
+        }
+        let text = fs::read_to_string(file).map_err(read)?;
+        Self::from_text(&text, file, key_file::read)
+    }
+
+    /// Checks the text of a configuration. `file` is named in errors; `read_keys` is given the path of the key file.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn from_text(
+        text: &str,
+        file: &Path,
+        read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+    ) -> Result<Self, ConfigError> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| ConfigError::Form {
+            file: file.to_owned(),
+            text: error.to_string().trim_end().to_owned(),
+        })?;
+        let mut findings = Findings::default();
+        let checked = check(raw, &mut findings, read_keys);
+        match checked {
+            Some(config) if findings.faults.is_empty() => Ok(Self { warnings: findings.warnings, ..config }),
+            _ => Err(ConfigError::Faults { file: file.to_owned(), faults: findings.faults }),
+        }
+    }
+}
+
+pub use key_file::KeyFault;
+
+/// Checks all sections before giving up, so that all faults are found.
+fn check(
+    raw: RawConfig,
+    findings: &mut Findings,
+    read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+) -> Option<Config> {
+    let network = sections::network(&raw.switch, findings);
+    let keys = sections::keys(&raw.switch, findings, read_keys);
+    let dpdk = sections::dpdk(&raw.dpdk, findings);
+    let control = sections::control(&raw.control, findings);
+    let core = sections::core(&raw, network, dpdk.mtu, findings);
+    let catalog = services::catalog(&raw, network, keys, findings);
+    Some(Config { dpdk, core: core?, control: control?, catalog: Arc::new(catalog?), warnings: Vec::new() })
+}

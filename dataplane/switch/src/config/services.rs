@@ -1,0 +1,317 @@
+//! The sections that stand any number of times: `[[vip]]`, `[[backend]]`, `[[pool]]`, `[[rule]]`.
+
+use core::net::Ipv4Addr;
+
+use baton_core::policy::{BackendIndex, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex};
+use handoff_proto::control::VIPS_MAX;
+use handoff_proto::{KeyRing, Vip};
+
+use super::faults::{Findings, quoted};
+use super::raw::{RawConfig, RawPool, RawRule};
+use super::sections::Network;
+use crate::control::{Catalog, NamedBackend, NamedPool, NamedVip};
+
+/// How many `[[backend]]`, `[[pool]]` and `[[rule]]` there may be. Every new connection may walk all rules.
+const ENTRIES_MAX: usize = 4096;
+/// Longest name of a VIP, a backend or a pool, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// Longest host name (RFC 1035, section 2.3.4), in bytes.
+const HOST_BYTES_MAX: usize = 253;
+/// Longest path condition, in bytes.
+const PATH_BYTES_MAX: usize = 2048;
+
+/// Checks VIPs, backends, pools and rules against each other and the network.
+pub(super) fn catalog(
+    raw: &RawConfig,
+    network: Option<Network>,
+    keys: Option<KeyRing>,
+    findings: &mut Findings,
+) -> Option<Catalog> {
+    count("vip", raw.vip.len(), VIPS_MAX, findings);
+    count("backend", raw.backend.len(), ENTRIES_MAX, findings);
+    count("pool", raw.pool.len(), ENTRIES_MAX, findings);
+    count("rule", raw.rule.len(), ENTRIES_MAX, findings);
+    names("vip", raw.vip.iter().map(|vip| vip.name.as_str()), findings);
+    names("backend", raw.backend.iter().map(|backend| backend.name.as_str()), findings);
+    names("pool", raw.pool.iter().map(|pool| pool.name.as_str()), findings);
+
+    let vips = vips(raw, network, findings);
+    let backends = backends(raw, network, findings);
+    let pools = pools(raw, findings);
+    let rules = rules(raw, findings);
+    if !findings.faults.is_empty() {
+        return None;
+    }
+    let catalog = Catalog { vips, backends, pools, rules, keys: keys? };
+    unused(raw, &catalog, findings);
+    Some(catalog)
+}
+
+fn count(section: &str, found: usize, max: usize, findings: &mut Findings) {
+    match found {
+        0 => findings.fault(format!("[[{section}]]"), "", "at least one is needed"),
+        found if found > max => findings.fault(
+            format!("[[{section}]]"),
+            "",
+            format!("{found} of them; at most {max} are allowed"),
+        ),
+        _ => {}
+    }
+}
+
+fn names<'a>(section: &str, found: impl Iterator<Item = &'a str>, findings: &mut Findings) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (position, name) in found.enumerate() {
+        let key = format!("{section}[{position}].name");
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
+            let allowed = format!("1 to {NAME_BYTES_MAX} letters, digits, '-', '_' and '.' are allowed");
+            findings.fault(key, quoted(name), allowed);
+        } else if let Some(first) = seen.iter().position(|earlier| *earlier == name) {
+            findings.fault(
+                key,
+                quoted(name),
+                format!("{section}[{first}] has this name already; names must differ"),
+            );
+        }
+        seen.push(name);
+    }
+}
+
+fn vips(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) -> Vec<NamedVip> {
+    let mut vips: Vec<NamedVip> = Vec::new();
+    for (position, entry) in raw.vip.iter().enumerate() {
+        let key = format!("vip[{position}].address");
+        let port = findings.number(&format!("vip[{position}].port"), Some(entry.port), 1, 1..=u16::MAX);
+        let Some(address) = findings.address(&key, &entry.address) else { continue };
+        no_host_of(network, &key, address, findings);
+        let vip = Vip { address: address.into(), port };
+        if let Some(earlier) = vips.iter().find(|earlier| earlier.vip == vip) {
+            findings.fault(
+                key,
+                quoted(&entry.address),
+                format!("VIP \"{}\" has this address and port already", earlier.name),
+            );
+        }
+        vips.push(NamedVip { name: entry.name.clone(), vip });
+    }
+    vips
+}
+
+fn backends(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) -> Vec<NamedBackend> {
+    let mut backends: Vec<NamedBackend> = Vec::new();
+    for (position, entry) in raw.backend.iter().enumerate() {
+        let key = format!("backend[{position}].address");
+        let Some(address) = findings.address(&key, &entry.address) else { continue };
+        no_host_of(network, &key, address, findings);
+        if let Some(earlier) = backends.iter().find(|earlier| earlier.address == address) {
+            findings.fault(
+                &key,
+                quoted(&entry.address),
+                format!("backend \"{}\" has this address already", earlier.name),
+            );
+        }
+        if let Some(vip) = raw.vip.iter().find(|vip| vip.address.parse() == Ok(address)) {
+            let allowed =
+                format!("this is the address of VIP \"{}\"; the backend's own address is needed", vip.name);
+            findings.fault(&key, quoted(&entry.address), allowed);
+        }
+        if network.is_some_and(|network| !network.contains(address) && network.gateway.is_none()) {
+            let allowed = "not on the switch's own network (switch.address), and there is no switch.gateway to reach it through";
+            findings.fault(&key, quoted(&entry.address), allowed);
+        }
+        backends.push(NamedBackend { name: entry.name.clone(), address });
+    }
+    backends
+}
+
+/// Refuses addresses of the data network that are taken or no host's.
+fn no_host_of(network: Option<Network>, key: &str, address: Ipv4Addr, findings: &mut Findings) {
+    let Some(network) = network else { return };
+    let why = if address == network.address {
+        "this is the switch's own address (switch.address)"
+    } else if Some(address) == network.gateway {
+        "this is the gateway's address (switch.gateway)"
+    } else if !network.is_host(address) {
+        "this is the data network's own or its broadcast address"
+    } else {
+        return;
+    };
+    findings.fault(key, quoted(&address.to_string()), why);
+}
+
+fn pools(raw: &RawConfig, findings: &mut Findings) -> Vec<NamedPool> {
+    (0..).zip(&raw.pool).map(|(position, entry)| pool(position, entry, raw, findings)).collect()
+}
+
+fn pool(position: usize, entry: &RawPool, raw: &RawConfig, findings: &mut Findings) -> NamedPool {
+    if let Some(policy) = entry.policy.as_deref().filter(|policy| *policy != "round-robin") {
+        findings.fault(format!("pool[{position}].policy"), quoted(policy), "allowed is \"round-robin\"");
+    }
+    if entry.backends.is_empty() {
+        findings.fault(format!("pool[{position}].backends"), "[]", "at least one backend is needed");
+    }
+    let mut members = Vec::new();
+    for (place, name) in entry.backends.iter().enumerate() {
+        let key = format!("pool[{position}].backends[{place}]");
+        let known = raw.backend.iter().map(|backend| backend.name.as_str());
+        match named("backend", name, known, &key, findings).map(BackendIndex) {
+            Some(index) if members.contains(&index) => {
+                findings.fault(key, quoted(name), "this backend is in the pool already");
+            }
+            Some(index) => members.push(index),
+            None => {}
+        }
+    }
+    NamedPool { name: entry.name.clone(), pool: Pool { members } }
+}
+
+/// Finds the position of a name, or reports which there are.
+fn named<'a>(
+    section: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+    key: &str,
+    findings: &mut Findings,
+) -> Option<u16> {
+    let known: Vec<&str> = known.collect();
+    if let Some(position) = known.iter().position(|candidate| *candidate == name) {
+        return u16::try_from(position).ok(); // more are a fault of their own
+    }
+    let listed: Vec<String> = known.iter().map(|name| quoted(name)).collect();
+    let there_are = if listed.is_empty() {
+        "there is none at all".to_owned()
+    } else {
+        format!("there are {}", listed.join(", "))
+    };
+    findings.fault(key, quoted(name), format!("no [[{section}]] has this name; {there_are}"));
+    None
+}
+
+fn rules(raw: &RawConfig, findings: &mut Findings) -> Rules {
+    let rules: Vec<Option<Rule>> =
+        (0..).zip(&raw.rule).map(|(position, entry)| rule(position, entry, raw, findings)).collect();
+    for (position, later) in rules.iter().enumerate() {
+        let Some(later) = later else { continue };
+        let before = rules[..position].iter();
+        if let Some(earlier) =
+            before.clone().position(|rule| rule.as_ref().is_some_and(|rule| covers(rule, later)))
+        {
+            let advice =
+                format!("never reached: rule[{earlier}] stands before it and takes all its requests");
+            findings.warn(format!("rule[{position}]"), "", advice);
+        }
+    }
+    Rules(rules.into_iter().flatten().collect())
+}
+
+fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findings) -> Option<Rule> {
+    let key = |name: &str| format!("rule[{position}].{name}");
+    let vips = raw.vip.iter().map(|vip| vip.name.as_str());
+    let vip = entry.vip.as_ref().map(|name| named("vip", name, vips, &key("vip"), findings).map(VipIndex));
+    let host = entry.host.as_ref().map(|name| host(name, &key("host"), findings));
+    let path = path(entry, position, findings);
+    let pools = raw.pool.iter().map(|pool| pool.name.as_str());
+    let pool = named("pool", &entry.pool, pools, &key("pool"), findings).map(PoolIndex);
+    // The outer `Option`s say whether there is a condition, the inner whether it is right.
+    Some(Rule { vip: lift(vip)?, host: lift(host)?, path: lift(path)?, pool: pool? })
+}
+
+/// Turns an optional thing that may be faulty into a thing that may be faulty or is optional.
+fn lift<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
+    match condition {
+        None => Some(None),
+        Some(None) => None,
+        Some(right) => Some(right),
+    }
+}
+
+fn host(name: &str, key: &str, findings: &mut Findings) -> Option<HostMatch> {
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    // An IPv6 literal stands in brackets (RFC 3986, section 3.2.2).
+    let literal = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_literal = literal.is_some_and(|inner| inner.parse::<core::net::Ipv6Addr>().is_ok());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = !bare.is_empty() && bare.len() <= HOST_BYTES_MAX && bare.bytes().all(plain);
+    if is_literal || is_name {
+        return Some(HostMatch::new(&name.to_ascii_lowercase()));
+    }
+    let allowed = "a host name as clients ask for it is needed, without scheme, port or wildcard, such as \"www.example.org\"";
+    findings.fault(key, quoted(name), allowed);
+    None
+}
+
+/// Checks the path conditions, of which there may be one.
+fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Option<PathMatch>> {
+    let kinds: [(&str, &Option<String>, fn(String) -> PathMatch); 3] = [
+        ("path_exact", &entry.path_exact, PathMatch::Exact),
+        ("path_prefix", &entry.path_prefix, PathMatch::Prefix),
+        ("path_suffix", &entry.path_suffix, PathMatch::Suffix),
+    ];
+    let mut given = kinds.iter().filter_map(|(name, text, make)| Some((*name, text.as_ref()?, make)));
+    let (name, text, make) = given.next()?;
+    let key = format!("rule[{position}].{name}");
+    if let Some((second, other, _)) = given.next() {
+        let allowed =
+            format!("a rule has one path condition, and this one has {name} already; write two rules");
+        findings.fault(format!("rule[{position}].{second}"), quoted(other), allowed);
+        return Some(None);
+    }
+    let starts_right = name == "path_suffix" || text.starts_with('/');
+    // RFC 3986, section 3.3: anything else stands percent-encoded in a path.
+    let is_path = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
+    if text.is_empty() || text.len() > PATH_BYTES_MAX || !starts_right || !is_path {
+        let start = if name == "path_suffix" { "" } else { "starting with '/', " };
+        let allowed = format!(
+            "a path as it stands in requests is needed: {start}percent-encoded, without '?', '#' or blanks"
+        );
+        findings.fault(key, quoted(text), allowed);
+        return Some(None);
+    }
+    Some(Some(make(text.clone())))
+}
+
+/// Says whether every request that `later` matches is matched by `earlier`.
+fn covers(earlier: &Rule, later: &Rule) -> bool {
+    let vip = earlier.vip.is_none() || earlier.vip == later.vip;
+    let host = earlier.host.is_none() || earlier.host == later.host;
+    let path = match (&earlier.path, &later.path) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(PathMatch::Exact(first)), Some(PathMatch::Exact(second))) => first == second,
+        (Some(PathMatch::Exact(_)), Some(_)) => false,
+        (Some(wide @ PathMatch::Prefix(_)), Some(PathMatch::Exact(path) | PathMatch::Prefix(path))) => {
+            wide.matches(path)
+        }
+        (Some(wide @ PathMatch::Suffix(_)), Some(PathMatch::Exact(path) | PathMatch::Suffix(path))) => {
+            wide.matches(path)
+        }
+        (Some(PathMatch::Prefix(_)), Some(PathMatch::Suffix(_)))
+        | (Some(PathMatch::Suffix(_)), Some(PathMatch::Prefix(_))) => false,
+    };
+    vip && host && path
+}
+
+/// Warns of what no request can reach.
+fn unused(raw: &RawConfig, catalog: &Catalog, findings: &mut Findings) {
+    for (index, vip) in (0..).map(VipIndex).zip(&catalog.vips) {
+        if !catalog.rules.0.iter().any(|rule| rule.vip.is_none_or(|named| named == index)) {
+            let advice = "no [[rule]] speaks of this VIP: all its requests will be refused";
+            findings.warn(format!("vip[{}]", index.0), quoted(&vip.name), advice);
+        }
+    }
+    for (index, pool) in (0..).map(PoolIndex).zip(&catalog.pools) {
+        if !catalog.rules.0.iter().any(|rule| rule.pool == index) {
+            findings.warn(format!("pool[{}]", index.0), quoted(&pool.name), "no [[rule]] leads to this pool");
+        }
+    }
+    for (position, backend) in raw.backend.iter().enumerate() {
+        if !raw.pool.iter().any(|pool| pool.backends.contains(&backend.name)) {
+            findings.warn(
+                format!("backend[{position}]"),
+                quoted(&backend.name),
+                "no [[pool]] has this backend",
+            );
+        }
+    }
+}

@@ -1,0 +1,327 @@
+use std::path::Path;
+
+use super::*;
+use baton_core::policy::{BackendIndex, Request, VipIndex};
+use handoff_proto::KeyId;
+use handoff_proto::keys::Key;
+
+const EXAMPLE: &str = include_str!("../../switch.example.toml");
+
+fn read_keys(_: &Path) -> Result<KeyRing, KeyFault> {
+    Ok(KeyRing::new(vec![Key::new(KeyId(1), [7; 32])])?)
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::from_text(text, Path::new("switch.toml"), read_keys)
+}
+
+/// The example with one piece of text exchanged for another.
+fn changed(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "the example has no {from:?}");
+    EXAMPLE.replacen(from, to, 1)
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match parse(text) {
+        Err(ConfigError::Faults { faults, .. }) => faults.iter().map(Fault::to_string).collect(),
+        other => panic!("expected faults, got {other:?} for\n{text}"),
+    }
+}
+
+#[test]
+fn the_example_is_valid_and_without_warnings() {
+    let config = parse(EXAMPLE).expect("the example we ship");
+    assert_eq!(config.warnings, []);
+    assert_eq!(config.core.address, Ipv4Addr::new(10, 60, 0, 1));
+    assert_eq!(config.core.gateway, Some(Ipv4Addr::new(10, 60, 0, 254)));
+    assert_eq!(config.control.listen.to_string(), "10.70.0.1:7170");
+    assert_eq!(config.catalog.backends.len(), 3);
+    let rules = &config.catalog.rules;
+    let pool = |path| rules.pool_for(&Request { vip: VipIndex(0), host: None, path }).map(|pool| pool.0);
+    assert_eq!((pool("/a"), pool("/video/a"), pool("/a.mp4")), (Some(0), Some(1), Some(1)));
+    assert_eq!(config.catalog.vips_of(BackendIndex(2)).len(), 1);
+    assert_eq!(config.catalog.pools_of(BackendIndex(2)).collect::<Vec<_>>(), ["video"]);
+}
+
+#[test]
+fn the_defaults_the_example_shows_are_the_defaults() {
+    // Only lines of the form `# key = value` are uncommented, not prose.
+    let is_key =
+        |line: &str| line.split(" = ").next().is_some_and(|key| !key.contains(' ') && line.contains(" = "));
+    let spelled_out: String = EXAMPLE
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(spelled_out.contains("\ncapacity = 65536\n") && spelled_out.contains("\nkey_file = "));
+    let (implied, spelled_out) = (parse(EXAMPLE).expect("valid"), parse(&spelled_out).expect("valid"));
+    assert_eq!(implied.core, spelled_out.core);
+    assert_eq!(implied.control, spelled_out.control);
+    assert_eq!(format!("{:?}", implied.dpdk), format!("{:?}", spelled_out.dpdk));
+    assert_eq!(format!("{:?}", implied.catalog), format!("{:?}", spelled_out.catalog));
+}
+
+#[test]
+fn unknown_keys_and_wrong_types_are_refused_with_their_place() {
+    for (from, to, place) in [
+        ("[handshake]", "[handshake]\ncolour = 1", "colour"),
+        ("port = 80", "port = \"80\"", "port = \"80\""),
+        ("[[vip]]", "[[vips]]", "vips"),
+        ("[control]", "[control", "[control"),
+        ("listen = \"10.70.0.1:7170\"", "", "missing field `listen`"),
+    ] {
+        match parse(&changed(from, to)) {
+            Err(ConfigError::Form { text, .. }) => assert!(text.contains(place), "{text}"),
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
+    for (from, to, expected) in [
+        (
+            "address = \"10.60.0.1/24\"",
+            "address = \"10.60.0.1\"",
+            "switch.address = \"10.60.0.1\": address and prefix are needed, such as \"10.60.0.1/24\"",
+        ),
+        (
+            "address = \"10.60.0.1/24\"",
+            "address = \"10.60.0.1/33\"",
+            "switch.address = \"10.60.0.1/33\": the prefix must be 1 to 31",
+        ),
+        (
+            "address = \"10.60.0.1/24\"",
+            "address = \"10.60.0.0/24\"",
+            "switch.address = \"10.60.0.0/24\": this is the network's own",
+        ),
+        (
+            "address = \"10.60.0.1/24\"",
+            "address = \"fd00::1/64\"",
+            "switch.address = \"fd00::1\": IPv6 is not supported on the data network yet",
+        ),
+        (
+            "gateway = \"10.60.0.254\"",
+            "gateway = \"10.61.0.254\"",
+            "switch.gateway = \"10.61.0.254\": a host's address on the switch's own network, 10.60.0.1/24",
+        ),
+        (
+            "gateway = \"10.60.0.254\"",
+            "gateway = \"10.60.0.1\"",
+            "switch.gateway = \"10.60.0.1\": this is the switch's own address",
+        ),
+        (
+            "gateway = \"10.60.0.254\"",
+            "",
+            "backend[2].address = \"10.61.0.13\": not on the switch's own network (switch.address), and there is no switch.gateway",
+        ),
+        ("device = \"net_af_packet0,iface=data0\"", "device = \"eth0\"", "dpdk: [dpdk] device = \"eth0\""),
+        ("# mtu = 1500", "mtu = 9000", "dpdk: [dpdk] mtu = 9000: allowed are 576 to 1850"),
+        ("# mtu = 1500", "mtu = 70000", "dpdk.mtu = 70000: allowed are 0 to 65535"),
+        ("# lcores = [1]", "lcores = [1, 1]", "dpdk: [dpdk] lcores = [1, 1]"),
+        ("# lcores = [1]", "lcores = [1, -1]", "dpdk.lcores[1] = -1: allowed are 0 to 1023"),
+        ("# idle = \"nap\"", "idle = \"sleep\"", "dpdk.idle = \"sleep\": allowed are \"nap\" and \"spin\""),
+        (
+            "# rx_descriptors = 1024",
+            "rx_descriptors = 1",
+            "dpdk: [dpdk] rx_descriptors = 1: allowed are 128 to 16384",
+        ),
+        (
+            "listen = \"10.70.0.1:7170\"",
+            "listen = \"10.70.0.1\"",
+            "control.listen = \"10.70.0.1\": an address with a port",
+        ),
+        (
+            "# metrics = \"127.0.0.1:9170\"",
+            "metrics = \"0.0.0.0:7170\"",
+            "control.metrics = \"0.0.0.0:7170\": agents use this port",
+        ),
+        (
+            "# admin_socket = \"/run/baton/switch.sock\"",
+            "admin_socket = \"switch.sock\"",
+            "control.admin_socket = \"switch.sock\": an absolute path",
+        ),
+        ("# capacity = 65536", "capacity = 15", "flows.capacity = 15: allowed are 16 to 16777216"),
+        (
+            "# closing_timeout_s = 10",
+            "closing_timeout_s = 0",
+            "flows.closing_timeout_s = 0: allowed are 1 to 86400",
+        ),
+        ("# window_scale = 7", "window_scale = 15", "handshake.window_scale = 15: allowed are 0 to 14"),
+        (
+            "# unfinished_count_max = 1024",
+            "unfinished_count_max = 0",
+            "requests.unfinished_count_max = 0: allowed are 1 to 65536",
+        ),
+        ("port = 80", "port = 65536", "vip[0].port = 65536: allowed are 1 to 65535"),
+        (
+            "address = \"10.60.0.100\"",
+            "address = \"224.0.0.1\"",
+            "vip[0].address = \"224.0.0.1\": a host's own address is needed",
+        ),
+        (
+            "address = \"10.60.0.100\"",
+            "address = \"fd00::100\"",
+            "vip[0].address = \"fd00::100\": IPv6 is not supported on the data network yet",
+        ),
+        (
+            "address = \"10.60.0.100\"",
+            "address = \"10.60.0.1\"",
+            "vip[0].address = \"10.60.0.1\": this is the switch's own address",
+        ),
+        (
+            "address = \"10.60.0.100\"",
+            "address = \"10.60.0.255\"",
+            "vip[0].address = \"10.60.0.255\": this is the data network's own or its broadcast address",
+        ),
+        (
+            "address = \"10.60.0.11\"",
+            "address = \"10.60.0.100\"",
+            "backend[0].address = \"10.60.0.100\": this is the address of VIP \"web\"",
+        ),
+        (
+            "address = \"10.60.0.12\"",
+            "address = \"10.60.0.11\"",
+            "backend[1].address = \"10.60.0.11\": backend \"backend1\" has this address already",
+        ),
+        (
+            "address = \"10.60.0.12\"",
+            "address = \"10.60.0.254\"",
+            "backend[1].address = \"10.60.0.254\": this is the gateway's address",
+        ),
+        (
+            "[[pool]]",
+            "[[backend]]\nname = \"backend1\"\naddress = \"10.60.0.13\"\n\n[[pool]]",
+            "backend[3].name = \"backend1\": backend[0] has this name already",
+        ),
+        ("name = \"web\"", "name = \"a web\"", "vip[0].name = \"a web\": 1 to 64 letters"),
+        (
+            "backends = [\"backend3\"]",
+            "backends = [\"backend9\"]",
+            "pool[1].backends[0] = \"backend9\": no [[backend]] has this name; there are \"backend1\", \"backend2\", \"backend3\"",
+        ),
+        (
+            "backends = [\"backend3\"]",
+            "backends = [\"backend3\", \"backend3\"]",
+            "pool[1].backends[1] = \"backend3\": this backend is in the pool already",
+        ),
+        (
+            "backends = [\"backend3\"]",
+            "backends = []",
+            "pool[1].backends = []: at least one backend is needed",
+        ),
+        (
+            "# policy = \"round-robin\"",
+            "policy = \"random\"",
+            "pool[0].policy = \"random\": allowed is \"round-robin\"",
+        ),
+        ("host = \"video.example.org\"", "host = \"http://x\"", "rule[0].host = \"http://x\": a host name"),
+        ("host = \"video.example.org\"", "host = \"x:80\"", "rule[0].host = \"x:80\": a host name"),
+        (
+            "path_prefix = \"/video/\"",
+            "path_prefix = \"video/\"",
+            "rule[1].path_prefix = \"video/\": a path as it stands in requests is needed: starting with '/'",
+        ),
+        ("path_prefix = \"/video/\"", "path_prefix = \"/a?b\"", "rule[1].path_prefix = \"/a?b\": a path"),
+        (
+            "path_prefix = \"/video/\"",
+            "path_prefix = \"/a\"\npath_exact = \"/a\"",
+            "rule[1].path_prefix = \"/a\": a rule has one path condition, and this one has path_exact already",
+        ),
+        (
+            "path_suffix = \".mp4\"\npool = \"video\"",
+            "path_suffix = \".mp4\"\npool = \"films\"",
+            "rule[2].pool = \"films\": no [[pool]] has this name; there are \"files\", \"video\"",
+        ),
+    ] {
+        let told = faults(&changed(from, to));
+        assert!(
+            told.len() == 1 && told[0].starts_with(expected),
+            "{to}\n told: {told:#?}\n want: {expected}"
+        );
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text = changed("port = 80", "port = 0")
+        .replace("# capacity = 65536", "capacity = -1")
+        .replace("# window_scale = 7", "window_scale = 99")
+        .replace("[\"backend1\", \"backend2\"]", "[\"b\", \"c\"]");
+    let told = faults(&text);
+    let keys: Vec<&str> = told.iter().filter_map(|fault| fault.split([' ', ':']).next()).collect();
+    let expected = [
+        "flows.capacity",
+        "handshake.window_scale",
+        "vip[0].port",
+        "pool[0].backends[0]",
+        "pool[0].backends[1]",
+    ];
+    assert_eq!(keys, expected, "{told:#?}");
+    let Err(error) = parse(&text) else { panic!("accepted") };
+    assert!(error.to_string().lines().all(|line| line.starts_with("switch.toml: ")), "{error}");
+}
+
+#[test]
+fn a_faulty_key_file_is_a_fault_of_its_key() {
+    let fault = Config::from_text(EXAMPLE, Path::new("f"), |_| Err(KeyFault::Mode { mode: 0o644 }));
+    let told = fault.expect_err("refused").to_string();
+    assert!(
+        told.starts_with("f: switch.key_file = \"/etc/baton/keys.toml\": mode 0644 lets others in"),
+        "{told}"
+    );
+}
+
+#[test]
+fn missing_sections_are_told() {
+    let bare = EXAMPLE.split("# What clients connect to").next().expect("the head");
+    let expected =
+        ["vip", "backend", "pool", "rule"].map(|name| format!("[[{name}]]: at least one is needed"));
+    assert_eq!(faults(bare), expected);
+}
+
+#[test]
+fn what_works_but_is_hardly_meant_is_a_warning() {
+    let warnings = |text: &str| -> Vec<String> {
+        parse(text).expect("valid").warnings.iter().map(|warning| warning.to_string()).collect()
+    };
+    let unreachable = [EXAMPLE, "[[rule]]\npath_exact = \"/x\"\npool = \"video\"\n"].concat();
+    assert_eq!(
+        warnings(&unreachable),
+        ["rule[4]: never reached: rule[3] stands before it and takes all its requests"]
+    );
+    let narrower = changed(
+        "[[rule]]\npath_suffix",
+        "[[rule]]\nvip = \"web\"\npath_exact = \"/video/a\"\npool = \"files\"\n\n[[rule]]\npath_suffix",
+    );
+    assert_eq!(
+        warnings(&narrower),
+        ["rule[2]: never reached: rule[1] stands before it and takes all its requests"]
+    );
+    let other_case =
+        changed("path_prefix = \"/video/\"", "host = \"VIDEO.Example.org.\"\npath_prefix = \"/video/\"");
+    assert_eq!(
+        warnings(&other_case),
+        ["rule[1]: never reached: rule[0] stands before it and takes all its requests"]
+    );
+
+    let second_vip = changed(
+        "[[backend]]",
+        "[[vip]]\nname = \"bare\"\naddress = \"10.60.0.101\"\nport = 80\n\n[[backend]]",
+    );
+    assert_eq!(warnings(&second_vip), [""; 0], "rules without vip speak of every VIP");
+    let ruleless = second_vip
+        .replace("[[rule]]\npool", "[[rule]]\nvip = \"web\"\npool")
+        .replace("[[rule]]\npath_suffix", "[[rule]]\nvip = \"web\"\npath_suffix");
+    assert_eq!(
+        warnings(&ruleless),
+        ["vip[1] = \"bare\": no [[rule]] speaks of this VIP: all its requests will be refused"]
+    );
+
+    let unused = changed("[[pool]]", "[[pool]]\nname = \"spare\"\nbackends = [\"backend1\"]\n\n[[pool]]");
+    assert_eq!(warnings(&unused), ["pool[0] = \"spare\": no [[rule]] leads to this pool"]);
+    let idle = changed("[\"backend1\", \"backend2\"]", "[\"backend1\"]");
+    assert_eq!(warnings(&idle), ["backend[1] = \"backend2\": no [[pool]] has this backend"]);
+    let shared_cpu = changed("# main_lcore = 0", "main_lcore = 1");
+    assert!(warnings(&shared_cpu)[0].starts_with("dpdk.main_lcore = 1: this CPU also moves frames"));
+}
