@@ -1,0 +1,106 @@
+//! Flows: which backend has which connection, and for how long the switch remembers.
+//!
+//! [`State`] is the lifecycle, all its transitions in one place. [`FlowTable`] is one lcore's table: fixed capacity, allocated
+//! at start, one timer per flow. The room knows 4-tuples, not packets.
+
+mod index;
+mod queue;
+mod state;
+mod table;
+
+pub use state::{Event, State};
+pub use table::{FlowId, FlowTable, Full};
+
+use handoff_proto::{FourTuple, Generation, Micros, Negotiated, Seq};
+
+use smoltcp::wire::EthernetAddress;
+
+use crate::ids::{BackendIndex, HoldIndex, PoolIndex};
+
+/// How many backends a handoff is offered to before its client is reset.
+pub const ATTEMPTS_MAX: usize = 4;
+
+/// How many flows a table holds and how long it remembers them after their last packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowSettings {
+    /// Entries allocated at start.
+    pub count_max: usize,
+    /// For flows whose request head is unfinished.
+    pub holding: Micros,
+    /// For flows whose client has not acknowledged a byte of the backend.
+    pub unconfirmed: Micros,
+    /// For established flows.
+    pub established: Micros,
+    /// For flows whose client sent FIN or RST.
+    pub closing: Micros,
+}
+
+/// What makes a socket of the base segment: the fields of the handoff header that stay the same for a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// What the SYN carried.
+    pub negotiated: Negotiated,
+    /// Sequence number of the first byte behind the client's SYN.
+    pub seq: Seq,
+    /// Its acknowledgment number: the switch's ISN + 1.
+    pub ack: Seq,
+    /// TSval of the base segment.
+    pub tsval: u32,
+    /// TSecr of the base segment.
+    pub tsecr: u32,
+}
+
+/// Backends that refused a handoff, at most [`ATTEMPTS_MAX`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedBy {
+    backends: [BackendIndex; ATTEMPTS_MAX],
+    count: usize,
+}
+
+impl RefusedBy {
+    /// Notes a refusal. Says whether another backend may be tried.
+    pub fn note(&mut self, backend: BackendIndex) -> bool {
+        if let Some(place) = self.backends.get_mut(self.count) {
+            *place = backend;
+            self.count += 1;
+        }
+        self.count < ATTEMPTS_MAX
+    }
+
+    /// Says whether this backend refused.
+    pub fn contains(&self, backend: BackendIndex) -> bool {
+        self.backends.iter().take(self.count).any(|refused| *refused == backend)
+    }
+}
+
+/// One client connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Whose it is.
+    pub tuple: FourTuple,
+    /// Which backend has it; meaningless while [`State::Holding`].
+    pub backend: BackendIndex,
+    /// The pool it was chosen from, for the next choice if the backend refuses.
+    pub pool: PoolIndex,
+    /// Orders its handoffs.
+    pub generation: Generation,
+    /// What makes its socket.
+    pub base: Base,
+    /// Where the beginning of its request head is kept, while [`State::Holding`].
+    pub hold: Option<HoldIndex>,
+    /// The highest sequence number its client has sent up to; says whether a FIN or RST is to be believed.
+    pub sent_until: Seq,
+    /// Hardware address its packets come from, for what the switch itself has to say to the client.
+    pub client_mac: EthernetAddress,
+    /// Client ISN of a SYN seen since, which may open a new connection with the same 4-tuple.
+    pub reopened: Option<Seq>,
+    /// Backends that refused it.
+    pub refused_by: RefusedBy,
+    /// When its first byte came.
+    pub created: Micros,
+    /// When its client's last packet came.
+    pub last_seen: Micros,
+}
+
+#[cfg(test)]
+mod tests;

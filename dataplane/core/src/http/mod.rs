@@ -1,0 +1,122 @@
+//! Request heads of HTTP/1 (RFC 9112): enough of them to dispatch by, and not a byte more.
+//!
+//! Parsing is `httparse`'s. This room adds what it leaves open: a bound on bytes, one host, the forms of the request target.
+//! It is given the bytes of the stream from the first one on and never keeps any.
+
+use core::mem::MaybeUninit;
+
+/// Header fields a head may have.
+pub const HEADER_COUNT_MAX: usize = 128;
+
+/// What rules can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method, as written.
+    pub method: &'a str,
+    /// The host asked for, without port: from an absolute target, else from the Host field.
+    pub host: Option<&'a str>,
+    /// The path of the target, without the query; `*` for asterisk-form, empty for CONNECT.
+    pub path: &'a str,
+    /// Bytes of the head, its empty line included.
+    pub bytes: usize,
+}
+
+/// What the bytes so far are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// A whole head, perhaps followed by more.
+    Complete(Head<'a>),
+    /// The beginning of one.
+    Partial,
+    /// More header fields than [`HEADER_COUNT_MAX`].
+    TooManyFields,
+    /// No HTTP/1 request, or one whose meaning is disputed: two Host fields, a Host with what no host name has.
+    Malformed,
+}
+
+/// Reads a request head from the first bytes of a connection.
+///
+/// Empty lines before the request line are passed over (RFC 9112, section 2.2).
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    let mut fields = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(bytes, &mut fields) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Parsed::Partial,
+        Err(httparse::Error::TooManyHeaders) => return Parsed::TooManyFields,
+        Err(_) => return Parsed::Malformed,
+    };
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Parsed::Malformed;
+    };
+    let mut hosts = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let field = hosts.next().map(|field| field.value);
+    if hosts.next().is_some() {
+        return Parsed::Malformed; // RFC 9112, section 3.2: MUST respond with 400 to more than one Host
+    }
+    let Ok(field) = field.map(core::str::from_utf8).transpose() else {
+        return Parsed::Malformed;
+    };
+    let Some((authority, path)) = target_parts(method, target) else {
+        return Parsed::Malformed;
+    };
+    // RFC 9112, section 3.2.2: the host of an absolute-form target is to be used instead of the Host field.
+    let host = match authority.or(field.map(str::trim)).map(host_of) {
+        None => None,
+        Some(Some(host)) => Some(host),
+        Some(None) => return Parsed::Malformed,
+    };
+    Parsed::Complete(Head { method, host, path, bytes: length })
+}
+
+/// Splits a request target into authority and path, query left out (RFC 9112, section 3.2); `None` if it has no form.
+fn target_parts<'a>(method: &str, target: &'a str) -> Option<(Option<&'a str>, &'a str)> {
+    if target.starts_with('/') {
+        return Some((None, without_query(target)));
+    }
+    if target == "*" {
+        return Some((None, target));
+    }
+    if method == "CONNECT" {
+        return Some((Some(target), ""));
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let path = without_query(path);
+    Some((Some(authority), if path.is_empty() { "/" } else { path }))
+}
+
+fn without_query(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+/// Takes the port off an authority (RFC 3986, section 3.2); `None` if what is left is no host.
+fn host_of(authority: &str) -> Option<&str> {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (literal, port) = rest.split_once(']')?;
+            if !(port.is_empty() || port.strip_prefix(':').is_some_and(is_port)) {
+                return None;
+            }
+            literal
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) if is_port(port) => host,
+            Some(_) => return None,
+            None => authority,
+        },
+    };
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(&byte);
+    host.bytes().all(sound).then_some(host)
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! Positions in the configuration, as newtypes: what rooms that do not know each other share.
+
+/// Position of a VIP in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VipIndex(pub u16);
+
+/// Position of a backend in the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendIndex(pub u16);
+
+/// Position of a pool in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolIndex(pub u16);
+
+/// Position of a held request head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoldIndex(pub u16);

@@ -1,0 +1,203 @@
+//! Counters: one block per lcore, written by that lcore alone, read by control at any time.
+//!
+//! Every event and every reason for a drop has a name and a description; there are no labels that a client could
+//! choose.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Makes an enum of counters whose variants carry their exported names and descriptions.
+macro_rules! counters {
+    ($(#[$meta:meta])* $kind:ident { $($variant:ident $name:literal $description:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $kind { $(#[doc = $description] $variant,)+ }
+
+        impl $kind {
+            /// All of them, in the order of their definition.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Returns the exported name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Returns one sentence on what is counted.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => $description,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Things that happened and are no drop.
+    Event {
+        RxFrames "rx_frames" "Frames given to the switch core.",
+        RxBytes "rx_bytes" "Bytes of the frames given to the switch core.",
+        ArpRequestsAnswered "arp_requests_answered" "ARP requests for a VIP or the switch's own address that were answered.",
+        ArpRequestsSent "arp_requests_sent" "ARP requests sent to resolve or refresh a next hop.",
+        ArpAnnouncements "arp_announcements" "Gratuitous ARP announcements sent for VIPs and the switch's own address.",
+        ArpLearned "arp_learned" "Next hops whose hardware address was learned or changed.",
+        PingsAnswered "pings_answered" "ICMP echo requests answered.",
+        SynAcks "syn_acks" "SYNs answered with a cookie; nothing was stored.",
+        IdleFinsAnswered "idle_fins_answered" "FINs of clients that never sent a request, answered from the cookie.",
+        IdleProbesAnswered "idle_probes_answered" "Keepalive probes of clients that never sent a request, answered from the cookie.",
+        IdleAcks "idle_acks" "Bare ACKs without a flow, as at the end of a handshake: nothing to do.",
+        HeadsHeld "heads_held" "Segments kept until the rest of their request head arrives.",
+        Handoffs "handoffs" "Connections handed off to a backend for the first time.",
+        HandoffsRetried "handoffs_retried" "Connections handed to another backend because the first refused.",
+        HandoffPackets "handoff_packets" "Packets sent in the tunnel before their flow was confirmed.",
+        Confirmed "flows_confirmed" "Flows whose client acknowledged bytes of the backend.",
+        ForwardedDirect "forwarded_direct" "Packets of confirmed flows sent on by rewriting hardware addresses.",
+        ForwardedTunnel "forwarded_tunnel" "Packets of confirmed flows sent in the tunnel to backends behind a router.",
+        FlowsReplaced "flows_replaced" "Flows replaced because their client opened a new connection with the same 4-tuple.",
+        FlowsExpired "flows_expired" "Flows removed because their timer ran out.",
+        FlowsEvicted "flows_evicted" "Closing flows given up early to make room in a full table.",
+        HoldsExpired "holds_expired" "Connections given up because their request head was never finished.",
+        ResetsSent "resets_sent" "Connections the switch refused with a RST.",
+        FinUnbelieved "fins_unbelieved" "FINs and RSTs passed on whose sequence number does not fit, so that the flow is kept as it was.",
+        Steered "steered" "Answers of backends given to the lcore that asked.",
+        TransmitFailed "transmit_failed" "Frames the core wanted to send beside the one it was given, but had no buffer for.",
+    }
+}
+
+counters! {
+    /// Why a frame went no further.
+    DropReason {
+        Malformed "drop_malformed" "Frames whose lengths or headers contradict each other.",
+        NotForUs "drop_not_for_us" "Frames for another hardware address or of a protocol the switch does not speak.",
+        ArpOther "drop_arp_other" "ARP packets that neither ask for one of our addresses nor come from a next hop.",
+        AddressConflict "drop_address_conflict" "ARP packets in which another host claims a VIP or the switch's address.",
+        IpChecksum "drop_ip_checksum" "IPv4 packets with a wrong header checksum.",
+        IpOptions "drop_ip_options" "IPv4 packets with options.",
+        IpFragment "drop_ip_fragment" "IPv4 fragments: neither TCP clients nor the tunnel make any.",
+        NotVip "drop_not_vip" "IPv4 packets to an address or port that is neither a VIP nor the switch.",
+        IcmpOther "drop_icmp_other" "ICMP messages other than echo requests.",
+        SourceInvalid "drop_source_invalid" "Packets whose source address cannot be a client's: multicast, broadcast, unspecified or the destination itself.",
+        TcpChecksum "drop_tcp_checksum" "TCP segments with a wrong checksum, where the switch has to believe them.",
+        TcpFlags "drop_tcp_flags" "TCP segments with flags that contradict each other, or urgent data.",
+        TcpOptions "drop_tcp_options" "SYNs whose options cannot be read.",
+        UnknownFlow "drop_unknown_flow" "Segments that belong to no flow and acknowledge no cookie of ours, or an expired one.",
+        RequestMalformed "drop_request_malformed" "First bytes that are no HTTP/1 request; the client is reset.",
+        HeadTooLarge "drop_head_too_large" "Request heads beyond the limit of bytes or segments; the client is reset.",
+        HoldsFull "drop_holds_full" "Segments of unfinished request heads while every hold slot is taken; the client retransmits.",
+        HoldRepeat "drop_hold_repeat" "Segments of an unfinished request head that are already held.",
+        HoldGap "drop_hold_gap" "Segments of an unfinished request head that leave a gap; the client retransmits.",
+        NoRule "drop_no_rule" "Requests that no rule matches; the client is reset.",
+        NoBackend "drop_no_backend" "Requests for a pool without a usable backend; the client is reset.",
+        TableFull "drop_table_full" "Requests while the flow table is full; the client is reset.",
+        NoNextHop "drop_no_next_hop" "Packets to a backend whose hardware address is not known at the moment.",
+        TooLong "drop_too_long" "Packets that would exceed the MTU in the tunnel.",
+        NoHeadroom "drop_no_headroom" "Packets whose buffer has no room for the tunnel header.",
+        AnswerMalformed "drop_answer_malformed" "Handoff messages to the switch that cannot be read.",
+        AnswerKey "drop_answer_key" "Handoff messages to the switch under a key it does not have.",
+        AnswerForged "drop_answer_forged" "Handoff messages to the switch with a wrong tag.",
+        AnswerStale "drop_answer_stale" "Handoff messages to the switch that answer something asked too long ago.",
+        AnswerUnexpected "drop_answer_unexpected" "Handoff messages to the switch that answer nothing it asked.",
+        AnswerGone "drop_answer_gone" "Backends' notices that a packet belongs to no socket there.",
+        RefusedByAll "drop_refused_by_all" "Handoffs refused by as many backends as may be tried; the client is reset.",
+        SteerFailed "drop_steer_failed" "Answers for another lcore whose inbox was full.",
+    }
+}
+
+const EVENT_COUNT: usize = Event::ALL.len();
+const DROP_COUNT: usize = DropReason::ALL.len();
+
+/// The counters of one lcore. Aligned to two cache lines, so that neighbours do not share one.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    events: [AtomicU64; EVENT_COUNT],
+    drops: [AtomicU64; DROP_COUNT],
+    flows: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            events: [const { AtomicU64::new(0) }; EVENT_COUNT],
+            drops: [const { AtomicU64::new(0) }; DROP_COUNT],
+            flows: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts an event once. Only the owning lcore may call it.
+    pub fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    /// Counts an event `amount` times. Only the owning lcore may call it.
+    pub fn add(&self, event: Event, amount: u64) {
+        bump(self.events.get(event as usize), amount);
+    }
+
+    /// Counts a drop. Only the owning lcore may call it.
+    pub fn count_drop(&self, reason: DropReason) {
+        bump(self.drops.get(reason as usize), 1);
+    }
+
+    /// Publishes how many entries the flow table has. Only the owning lcore may call it.
+    pub fn set_flows(&self, count: u64) {
+        self.flows.store(count, Ordering::Relaxed);
+    }
+
+    /// Reads an event's counter.
+    pub fn event(&self, event: Event) -> u64 {
+        self.events.get(event as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Reads a drop reason's counter.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Reads how many entries the flow table has.
+    pub fn flows(&self) -> u64 {
+        self.flows.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds without a locked instruction: there is one writer.
+fn bump(cell: Option<&AtomicU64>, amount: u64) {
+    if let Some(cell) = cell {
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_prometheus_names_and_descriptions_are_sentences() {
+        let all = Event::ALL
+            .iter()
+            .map(|event| (event.name(), event.description()))
+            .chain(DropReason::ALL.iter().map(|reason| (reason.name(), reason.description())));
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, description) in all {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert!(description.ends_with('.'), "{name}: {description}");
+        }
+    }
+
+    #[test]
+    fn each_counter_has_a_cell_of_its_own() {
+        let counters = Counters::default();
+        for (position, event) in (1..).zip(Event::ALL) {
+            counters.add(*event, position);
+        }
+        for (position, reason) in (1..).zip(DropReason::ALL) {
+            (0..position).for_each(|_: u64| counters.count_drop(*reason));
+        }
+        for (position, event) in (1..).zip(Event::ALL) {
+            assert_eq!(counters.event(*event), position);
+        }
+        for (position, reason) in (1..).zip(DropReason::ALL) {
+            assert_eq!(counters.drops(*reason), position);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Packets of known flows, on their way to the backend: in the tunnel, or by hardware address alone.
+
+use core::net::IpAddr;
+
+use handoff_proto::{FourTuple, Header, MessageType, Micros};
+
+use handoff_proto::header::Detail;
+
+use crate::flow::{Event as Life, Flow, FlowId, State};
+use crate::frame::Frame;
+use crate::ids::HoldIndex;
+use crate::metrics::{DropReason, Event};
+use crate::switch::{Arrival, EXPIRY_LOOKS_MAX, Outbox, SCRATCH_HEADROOM, Switch};
+use crate::tunnel::{self, Outer, WrapError};
+use crate::verdict::Verdict;
+use crate::wire::{self, ETHERNET_BYTES, Ethernet, Ipv4, Segment};
+
+/// How far a FIN's sequence number may lie from what its client was seen to send: one unscaled window.
+const FIN_DISTANCE_MAX: u32 = 65_535;
+
+impl Switch {
+    /// Decides about a segment of a flow.
+    pub(super) fn known(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let (flow, state) = self.flows.get(id).ok_or(DropReason::UnknownFlow)?;
+        if self.belongs_to_a_new_connection(flow, arrival) {
+            return self.reopened(frame, arrival, id);
+        }
+        if state == State::Holding {
+            return self.more_data(frame, arrival, id, out);
+        }
+        let flags = arrival.segment.flags;
+        if !state.is_confirmed() || flags.fin || flags.rst {
+            arrival.verify(frame)?;
+        }
+        self.follow(arrival, id);
+        self.send_on(frame, arrival, id)
+    }
+
+    /// Says whether a segment carries on from a SYN seen after the flow began, and that SYN was answered by us.
+    fn belongs_to_a_new_connection(&self, flow: &Flow, arrival: &Arrival) -> bool {
+        let seq = arrival.segment.seq;
+        flow.reopened.is_some_and(|isn| {
+            (seq == isn.add(1) || seq == isn)
+                && arrival.segment.flags.ack
+                && self.cookie_holds(arrival, isn).is_some()
+        })
+    }
+
+    /// The client opened a new connection with the 4-tuple of a flow. What was left of the old one gives way as soon as the
+    /// new one sends data; until then both are possible and nothing is decided.
+    fn reopened(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+    ) -> Result<Verdict, DropReason> {
+        if arrival.segment.payload_bytes == 0 {
+            return self.unknown(frame, arrival, None);
+        }
+        arrival.verify(frame)?;
+        let previous = self.forget(id).map(|flow| flow.generation);
+        self.counters.count(Event::FlowsReplaced);
+        self.unknown(frame, arrival, previous)
+    }
+
+    /// Takes in what a segment says about the life of its flow.
+    fn follow(&mut self, arrival: &Arrival, id: FlowId) {
+        let segment = &arrival.segment;
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.last_seen = arrival.now;
+        let beyond = segment.seq.distance_from(flow.sent_until);
+        if segment.end().after(flow.sent_until) && beyond.unsigned_abs() <= FIN_DISTANCE_MAX {
+            flow.sent_until = segment.end();
+        }
+        let confirms = segment.flags.ack && segment.ack.after(flow.base.ack);
+        if confirms {
+            self.live(id, Life::Confirm, arrival.now);
+        }
+        // A RST counts only at exactly the next sequence number (RFC 5961, section 3.2): the backend's kernel decides about
+        // others, and the flow stays long enough for either outcome.
+        let believed = if segment.flags.rst {
+            beyond == 0
+        } else {
+            segment.flags.fin && beyond.unsigned_abs() <= FIN_DISTANCE_MAX
+        };
+        if believed {
+            let event = if segment.flags.rst { Life::Reset } else { Life::Finish };
+            self.live(id, event, arrival.now);
+        } else if segment.flags.fin || segment.flags.rst {
+            self.counters.count(Event::FinUnbelieved);
+        }
+    }
+
+    /// Moves a flow through its life.
+    pub(super) fn live(&mut self, id: FlowId, event: Life, now: Micros) {
+        let Some((_, before)) = self.flows.get(id) else { return };
+        match before.after(event) {
+            Some(after) if after != before => {
+                if after.is_confirmed() && !before.is_confirmed() {
+                    self.counters.count(Event::Confirmed);
+                }
+                self.flows.set_state(id, after, now);
+            }
+            Some(_) => {}
+            None => {
+                self.forget(id);
+            }
+        }
+    }
+
+    /// Sends a client's packet on to the backend of its flow.
+    pub(super) fn send_on(
+        &self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+    ) -> Result<Verdict, DropReason> {
+        let (flow, state) = self.flows.get(id).ok_or(DropReason::UnknownFlow)?;
+        let path = self.paths.get(usize::from(flow.backend.0)).ok_or(DropReason::NoNextHop)?;
+        if state.is_confirmed() && path.on_link {
+            let mac = self.neighbors.mac(path.hop).ok_or(DropReason::NoNextHop)?;
+            wire::redirect(frame, self.settings.mac, mac);
+            self.counters.count(Event::ForwardedDirect);
+            return Ok(Verdict::Forward);
+        }
+        let (outer, header) = self.tunnel_headers(flow, state, arrival.now)?;
+        tunnel::wrap(frame, &outer, &header, self.settings.mtu_bytes)?;
+        self.count_tunnelled(state);
+        Ok(Verdict::Forward)
+    }
+
+    /// Sends the segments of a held head, in order.
+    pub(super) fn send_held(&mut self, id: FlowId, hold: HoldIndex, now: Micros, out: &mut impl Outbox) {
+        let Some((&flow, state)) = self.flows.get(id) else { return };
+        let Ok((outer, header)) = self.tunnel_headers(&flow, state, now) else { return };
+        // The last one kept is the one being decided about; it follows by its verdict.
+        let count = self.holds.frames(hold).count().saturating_sub(1);
+        for (headers, payload) in self.holds.frames(hold).take(count) {
+            let Some(mut frame) = fill(&mut self.scratch, headers, payload) else { return };
+            let wrapped = tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes);
+            match wrapped {
+                Ok(()) if out.transmit(frame.bytes()) => self.counters.count(Event::HandoffPackets),
+                Ok(()) => self.counters.count(Event::TransmitFailed),
+                Err(error) => self.counters.count_drop(error.into()),
+            }
+        }
+    }
+
+    pub(super) fn count_tunnelled(&self, state: State) {
+        self.counters.count(if state.is_confirmed() {
+            Event::ForwardedTunnel
+        } else {
+            Event::HandoffPackets
+        });
+    }
+
+    /// Makes what goes in front of a packet of a flow.
+    pub(super) fn tunnel_headers(
+        &self,
+        flow: &Flow,
+        state: State,
+        now: Micros,
+    ) -> Result<(Outer, [u8; handoff_proto::header::HEADER_BYTES]), DropReason> {
+        let path = self.paths.get(usize::from(flow.backend.0)).ok_or(DropReason::NoNextHop)?;
+        let mac = self.neighbors.mac(path.hop).ok_or(DropReason::NoNextHop)?;
+        let (key_id, key) = self.tag_keys.first().ok_or(DropReason::AnswerKey)?;
+        let header = Header {
+            kind: if state.is_confirmed() { MessageType::Forward } else { MessageType::Handoff },
+            negotiated: flow.base.negotiated,
+            key_id: *key_id,
+            base_seq: flow.base.seq,
+            base_ack: flow.base.ack,
+            tsval: flow.base.tsval,
+            tsecr: flow.base.tsecr,
+            detail: Detail::None,
+            lcore: self.settings.lcore,
+            generation: flow.generation,
+            issued: now,
+        };
+        let outer = Outer {
+            source_mac: self.settings.mac,
+            destination_mac: mac,
+            source: self.settings.address,
+            destination: path.address,
+            source_port: tunnel_port(&flow.tuple),
+        };
+        Ok((outer, header.emit(&flow.tuple, key)))
+    }
+
+    /// Removes flows whose time is up.
+    pub(super) fn expire_flows(&mut self, now: Micros, out: &mut impl Outbox) {
+        for _ in 0..EXPIRY_LOOKS_MAX {
+            let Some(id) = self.flows.expired(now, EXPIRY_LOOKS_MAX) else { return };
+            if let Some((&flow, _)) = self.flows.get(id)
+                && let Some(hold) = flow.hold
+            {
+                self.counters.count(Event::HoldsExpired);
+                self.reset_held(hold, out);
+            }
+            self.forget(id);
+            self.counters.count(Event::FlowsExpired);
+        }
+    }
+
+    /// Resets the client of a head that was never finished, so that it learns.
+    fn reset_held(&mut self, hold: HoldIndex, out: &mut impl Outbox) {
+        let Some((headers, payload)) = self.holds.frames(hold).last() else { return };
+        let Some(mut frame) = fill(&mut self.scratch, headers, payload) else { return };
+        let reset = Ethernet::parse(frame.bytes())
+            .and_then(|_| Ipv4::parse(frame.bytes()))
+            .and_then(|ip| Segment::parse(frame.bytes(), &ip))
+            .is_ok_and(|segment| wire::answer_tcp(&mut frame, &segment, &wire::reset_for(&segment)).is_ok());
+        if reset && out.transmit(frame.bytes()) {
+            self.counters.count(Event::ResetsSent);
+        } else {
+            self.counters.count(Event::TransmitFailed);
+        }
+    }
+}
+
+/// Puts a frame together in the scratch buffer.
+fn fill<'s>(scratch: &'s mut [u8], headers: &[u8], payload: &[u8]) -> Option<Frame<'s>> {
+    let mut frame = Frame::new(scratch, SCRATCH_HEADROOM, headers.len() + payload.len())?;
+    let (front, back) = frame.bytes_mut().split_at_mut_checked(headers.len())?;
+    front.copy_from_slice(headers);
+    back.copy_from_slice(payload);
+    Some(frame)
+}
+
+/// Returns the UDP source port of a flow's tunnel packets, in the dynamic range (RFC 6335, section 6).
+fn tunnel_port(tuple: &FourTuple) -> u16 {
+    let client = match tuple.client {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => address.octets().chunks_exact(4).fold(0, |mixed: u32, word| {
+            mixed.rotate_left(7) ^ word.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte))
+        }),
+    };
+    // Fibonacci hashing (Knuth, vol. 3, 6.4): the top bits of the product depend on every bit below them.
+    let mixed = (client ^ u32::from(tuple.client_port).rotate_left(16)).wrapping_mul(0x9e37_79b9);
+    let [high, low, ..] = mixed.to_be_bytes();
+    0xc000 | u16::from_be_bytes([high, low]) >> 2
+}
+
+impl From<WrapError> for DropReason {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::NoRoom(_) => Self::NoHeadroom,
+            WrapError::TooLong { .. } => Self::TooLong,
+        }
+    }
+}
+
+const _: () = assert!(SCRATCH_HEADROOM >= handoff_proto::header::TUNNEL_BYTES_V4 + ETHERNET_BYTES);

@@ -1,0 +1,110 @@
+//! How the switch is reached and reaches others: ARP and ping.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use handoff_proto::Micros;
+
+use crate::frame::Frame;
+use crate::metrics::{DropReason, Event};
+use crate::neighbor::{self, ARP_FRAME_BYTES, Arp};
+use crate::switch::{Learned, Outbox, Switch};
+use crate::verdict::Verdict;
+use crate::wire::{self, Ipv4};
+
+/// How often each address is announced at start, and how far apart (RFC 5227, section 1.1: `ANNOUNCE_NUM` and
+/// `ANNOUNCE_INTERVAL` ask for two, two seconds apart; one more covers a loss).
+const ANNOUNCE_COUNT: u8 = 3;
+const ANNOUNCE_INTERVAL: Micros = Micros::from_secs(1);
+/// Questions for next hops that one `poll` may send.
+const ASK_COUNT_MAX: usize = 16;
+
+/// Announcements still to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcements {
+    left: u8,
+    due: Micros,
+}
+
+impl Announcements {
+    pub(super) const fn new(now: Micros) -> Self {
+        Self { left: ANNOUNCE_COUNT, due: now }
+    }
+}
+
+impl Switch {
+    pub(super) fn arp(
+        &mut self,
+        frame: &mut Frame<'_>,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let arp = Arp::parse(frame.bytes()).ok_or(DropReason::Malformed)?;
+        if self.is_ours(arp.sender) && arp.sender_mac != self.settings.mac {
+            return Err(DropReason::AddressConflict);
+        }
+        let known = self.neighbors.learn(arp.sender, arp.sender_mac, now);
+        if known == Some(true) {
+            self.counters.count(Event::ArpLearned);
+        }
+        if known.is_some() {
+            out.share(Learned { address: arp.sender, mac: arp.sender_mac });
+        }
+        if arp.is_request && self.is_ours(arp.target) && arp.sender != arp.target {
+            let reply = neighbor::reply(arp.target, self.settings.mac, &arp);
+            frame.resize(ARP_FRAME_BYTES).map_err(|_| DropReason::Malformed)?;
+            frame.bytes_mut().copy_from_slice(&reply);
+            self.counters.count(Event::ArpRequestsAnswered);
+            return Ok(Verdict::Reply);
+        }
+        if known.is_some() { Ok(Verdict::Absorb) } else { Err(DropReason::ArpOther) }
+    }
+
+    pub(super) fn icmp(&self, frame: &mut Frame<'_>, ip: &Ipv4) -> Result<Verdict, DropReason> {
+        if !self.is_ours(ip.destination) {
+            return Err(DropReason::NotVip);
+        }
+        if !wire::answer_echo(frame) {
+            return Err(DropReason::IcmpOther);
+        }
+        self.counters.count(Event::PingsAnswered);
+        Ok(Verdict::Reply)
+    }
+
+    /// Says whether the switch answers for an address: its own, or a VIP's.
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        address == self.settings.address
+            || self.snapshot.vips.iter().any(|vip| vip.address == IpAddr::V4(address))
+    }
+
+    /// Tells the network where the VIPs and the switch are, a few times after start.
+    pub(super) fn announce(&mut self, now: Micros, out: &mut impl Outbox) {
+        if self.announcements.left == 0 || now < self.announcements.due {
+            return;
+        }
+        self.announcements =
+            Announcements { left: self.announcements.left - 1, due: now.plus(ANNOUNCE_INTERVAL) };
+        let own = IpAddr::V4(self.settings.address);
+        for address in self.snapshot.vips.iter().map(|vip| vip.address).chain([own]) {
+            if let IpAddr::V4(address) = address {
+                self.send_aside(&neighbor::announcement(address, self.settings.mac), out);
+                self.counters.count(Event::ArpAnnouncements);
+            }
+        }
+    }
+
+    pub(super) fn ask_for_next_hops(&mut self, now: Micros, out: &mut impl Outbox) {
+        for _ in 0..ASK_COUNT_MAX {
+            let Some(address) = self.neighbors.due(now) else { return };
+            let question = neighbor::request(address, self.settings.address, self.settings.mac);
+            self.send_aside(&question, out);
+            self.counters.count(Event::ArpRequestsSent);
+        }
+    }
+
+    /// Sends a frame beside the one being decided about.
+    pub(super) fn send_aside(&self, frame: &[u8], out: &mut impl Outbox) {
+        if !out.transmit(frame) {
+            self.counters.count(Event::TransmitFailed);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What a switch is told: once at start ([`Settings`]), and whenever control has something new ([`Snapshot`]).
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use handoff_proto::{KeyRing, Micros, Vip};
+use smoltcp::wire::EthernetAddress;
+
+use crate::policy::{Pool, Rules};
+
+/// What does not change while the switch runs. One per lcore; only `lcore` differs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which lcore this is, counted from 0. Lcore 0 asks and announces by ARP, all learn.
+    pub lcore: u8,
+    /// Hardware address of the port.
+    pub mac: EthernetAddress,
+    /// The switch's own address on the data network.
+    pub address: Ipv4Addr,
+    /// Bits of the data network's prefix, 0 to 32.
+    pub prefix_bits: u8,
+    /// Next hop towards backends that are not on the data network.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IP packet the data network carries, in bytes.
+    pub mtu_bytes: u16,
+    /// Entries the flow table can hold.
+    pub flow_count_max: usize,
+    /// Unfinished request heads that can be held at a time.
+    pub hold_count_max: usize,
+    /// How long an unfinished request head is held.
+    pub hold_timeout: Micros,
+    /// How long a flow lives whose client has not yet acknowledged a byte of the backend, after its last packet.
+    pub unconfirmed_timeout: Micros,
+    /// How long an established flow lives after its last packet.
+    pub established_timeout: Micros,
+    /// How long a flow lives after its client's FIN or RST and its last packet.
+    pub closing_timeout: Micros,
+    /// Window shift announced in SYN-ACKs, 0 to 14.
+    pub window_scale: u8,
+}
+
+/// What control publishes: immutable, complete, replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The VIPs; positions are `policy::VipIndex`.
+    pub vips: Vec<Vip>,
+    /// The backends; positions are `policy::BackendIndex` and never change meaning while the switch runs.
+    pub backends: Vec<Backend>,
+    /// The pools; positions are `policy::PoolIndex`.
+    pub pools: Vec<Pool>,
+    /// Which request goes to which pool.
+    pub rules: Rules,
+    /// Keys of cookies and tags.
+    pub keys: KeyRing,
+}
+
+/// A real server as the packet path sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its address on the data network, to which handoffs are sent.
+    pub address: IpAddr,
+    /// Whether it may get new connections.
+    pub usable: bool,
+}
