@@ -72,7 +72,11 @@ fn dpdk_cflags() -> Vec<String> {
 
 /// Loads libclang once to learn whether it is there: bindgen only panics.
 fn require_libclang() {
-    if panic::catch_unwind(bindgen::clang_version).is_err() {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let loaded = panic::catch_unwind(bindgen::clang_version);
+    panic::set_hook(hook);
+    if loaded.is_err() {
         give_up(
             "libclang, which reads DPDK's headers, was not found",
             "apt-get install libclang-dev (or set LIBCLANG_PATH to the folder of libclang.so)",

@@ -7,7 +7,7 @@ use std::{ptr, slice};
 /// "Invalid argument", negated as DPDK returns it.
 const INVALID_ARGUMENT: c_int = -22;
 
-/// Initialises the EAL with capsule's arguments translated by [`translate_arguments`].
+/// Initialises the EAL with capsule's arguments translated to those of 22.11.
 ///
 /// Returns what DPDK's `rte_eal_init` returns: the number of arguments it parsed, or -1 with
 /// `rte_errno` set.

@@ -122,7 +122,9 @@ pub enum DpdkError {
         reason: String,
     },
     /// The driver refused the MTU.
-    #[error("[dpdk] mtu = {mtu}: the driver refused it ({reason}); use the device's own")]
+    #[error(
+        "[dpdk] mtu = {mtu}: the driver refused it ({reason}); use the device's own (af_packet: at most 1500)"
+    )]
     Mtu {
         /// The MTU asked for.
         mtu: u16,

@@ -37,6 +37,7 @@ impl Frame {
     /// # Safety
     ///
     /// `mbuf` must be valid, direct, and nobody else may use it from now on.
+    #[inline]
     pub(super) unsafe fn from_raw(mbuf: NonNull<ffi::rte_mbuf>) -> Option<Self> {
         let frame = Self { mbuf };
         // Dropping a chain frees all its segments, so this is sound for it too.
@@ -44,6 +45,7 @@ impl Frame {
     }
 
     /// Gives the mbuf away; whoever takes it must free or send it.
+    #[inline]
     pub(super) fn into_raw(self) -> NonNull<ffi::rte_mbuf> {
         let mbuf = self.mbuf;
         std::mem::forget(self);
@@ -52,6 +54,7 @@ impl Frame {
 
     /// The whole buffer, headroom and tailroom included, and where in it the frame starts and how long it
     /// is. What lies outside the frame is left over from earlier frames.
+    #[inline]
     pub fn buffer_mut(&mut self) -> (&mut [u8], usize, usize) {
         let mbuf = self.mbuf();
         let (start, len) = (usize::from(mbuf.data_off), usize::from(mbuf.data_len));
@@ -63,6 +66,7 @@ impl Frame {
     }
 
     /// The frame's bytes, from the Ethernet header on.
+    #[inline]
     pub fn data(&self) -> &[u8] {
         let mbuf = self.mbuf();
         let (start, len) = (usize::from(mbuf.data_off), usize::from(mbuf.data_len));
@@ -77,6 +81,7 @@ impl Frame {
     /// # Errors
     ///
     /// [`DataOutOfBuffer`], with the frame unchanged, when that is not inside the buffer.
+    #[inline]
     pub fn set_data(&mut self, start: usize, len: usize) -> Result<(), DataOutOfBuffer> {
         let buffer = usize::from(self.mbuf().buf_len);
         let outside = DataOutOfBuffer { start, len, buffer };
@@ -92,11 +97,13 @@ impl Frame {
         Ok(())
     }
 
+    #[inline]
     fn mbuf(&self) -> &ffi::rte_mbuf {
         // SAFETY: valid and not used by anyone else, by the invariant.
         unsafe { self.mbuf.as_ref() }
     }
 
+    #[inline]
     fn mbuf_mut(&mut self) -> &mut ffi::rte_mbuf {
         // SAFETY: valid and not used by anyone else, by the invariant.
         unsafe { self.mbuf.as_mut() }
@@ -104,6 +111,7 @@ impl Frame {
 }
 
 impl Drop for Frame {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: valid and not used by anyone else, by the invariant; `self` ends here.
         unsafe { ffi::_rte_pktmbuf_free(self.mbuf.as_ptr()) }
@@ -141,11 +149,13 @@ impl Burst {
     }
 
     /// How many frames are still in (some may turn out to be unusable when taken).
+    #[inline]
     pub fn len(&self) -> usize {
         self.filled - self.next
     }
 
     /// Whether every frame was taken, or none arrived.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -165,6 +175,7 @@ impl Iterator for Burst {
     type Item = Frame;
 
     /// Takes out the next frame; frames of several segments are dropped and counted on the way.
+    #[inline]
     fn next(&mut self) -> Option<Frame> {
         while self.next < self.filled {
             let mbuf = NonNull::new(self.mbufs[self.next])?;

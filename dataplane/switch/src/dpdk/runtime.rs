@@ -93,8 +93,7 @@ impl Dpdk {
     }
 
     /// Starts the port, runs a worker on each lcore and returns when all have ended: after SIGTERM, SIGINT or
-    /// when `stop` is set, which the signals do too. A second signal does not wait for the workers. SIGHUP is
-    /// left to others.
+    /// when `stop` is set, which the signals do too. SIGHUP is left to others.
     ///
     /// `build` is called on each lcore, so that what it allocates is near. Workers are dropped there.
     ///
@@ -156,8 +155,8 @@ fn end_when_stopped(runtime: &mut Runtime, main_lcore: usize, shared: &Shared) -
     runtime.set_on_signal(move |signal| match signal {
         UnixSignal::SIGHUP => false,
         UnixSignal::SIGINT | UnixSignal::SIGTERM => {
-            let was_asked_before = stop.swap(true, Ordering::Relaxed);
-            was_asked_before || running.load(Ordering::Acquire) == 0
+            stop.store(true, Ordering::Relaxed);
+            running.load(Ordering::Acquire) == 0
         }
     });
     let running = shared.running.clone();

@@ -140,7 +140,7 @@ impl DpdkSettings {
         // does not take --in-memory together with --no-huge, which without shared files comes to the same.
         let memory_kind: &[&str] =
             if self.hugepages { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
-        let mut arguments = vec!["--no-telemetry", "--log-level=lib.eal:notice"];
+        let mut arguments = vec!["--no-telemetry", "--log-level=lib.eal:warning"];
         arguments.extend(memory_kind);
         if !device.is_pci() {
             arguments.push("--no-pci");
