@@ -1,0 +1,166 @@
+//! The BPF programs: their maps ([`abi`], [`Maps`]), loading them, attaching and pinning them.
+//!
+//! Everything is pinned, so that traffic goes on when the agent dies. A new agent takes pinned maps and links over: the
+//! links are given the new programs atomically, the records of used generations stay.
+
+pub mod abi;
+mod attach;
+mod maps;
+
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{MapHandle, Object, ObjectBuilder, OpenObject, ProgramMut};
+use thiserror::Error;
+
+pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
+pub use maps::{Counters, Maps};
+
+use crate::sys::clock;
+
+/// The compiled programs.
+const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/handoff.bpf.o"));
+
+/// Program for the ingress of the data interface.
+pub const PROGRAM_INGRESS: &str = "baton_ingress";
+/// Program for the egress of the data interface.
+pub const PROGRAM_EGRESS: &str = "baton_egress";
+/// Program for the ingress of the self-test's interface.
+pub const PROGRAM_SELF_TEST: &str = "baton_self_test";
+
+/// Why the BPF programs cannot be used.
+#[derive(Debug, Error)]
+pub enum BpfError {
+    /// The kernel or libbpf refuses something.
+    #[error("{action}: {source}")]
+    Libbpf {
+        /// What was tried.
+        action: String,
+        /// What libbpf said.
+        source: libbpf_rs::Error,
+    },
+    /// A file operation on pins fails.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The programs lack a part this code expects.
+    #[error("the BPF object has no {0}")]
+    Missing(&'static str),
+    /// A pinned map is not of the form this code expects.
+    #[error("the pinned BPF map `{0}` has another form; stop the agent and run `baton-agent detach`")]
+    Form(&'static str),
+}
+
+impl BpfError {
+    fn libbpf(action: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Libbpf { action, source }
+    }
+
+    fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Io { action, source }
+    }
+}
+
+/// The programs in the kernel, and their maps.
+pub struct Programs {
+    object: Object,
+    maps: Maps,
+}
+
+impl Programs {
+    /// Loads the programs with `records` entries of replay memory. With a pin directory, maps pinned there by an earlier
+    /// agent are used again where they fit, and the others are pinned there.
+    ///
+    /// # Errors
+    /// The kernel refuses (privileges, version, no bpffs at `pin_dir`), or the object is broken.
+    pub fn load(records: u32, pin_dir: Option<&Path>) -> Result<Self, BpfError> {
+        let mut open = ObjectBuilder::default()
+            .name("baton")
+            .and_then(|builder| builder.open_memory(OBJECT))
+            .map_err(BpfError::libbpf("reading the BPF programs"))?;
+        let mut reused = Vec::new();
+        if let Some(dir) = pin_dir {
+            std::fs::create_dir_all(dir).map_err(BpfError::io(format!("creating {}", dir.display())))?;
+        }
+        set_up_maps(&mut open, records, pin_dir, &mut reused)?;
+        let object = open.load().map_err(BpfError::libbpf("loading the BPF programs into the kernel"))?;
+        let maps = Maps::of(&object)?;
+        let kept = |name: &str| reused.iter().any(|kept| kept == name);
+        let mut settings = maps.settings()?;
+        if !(kept("records") && kept("settings")) {
+            settings.records_since_us = clock::monotonic_us();
+        }
+        settings.records_capacity = records;
+        maps.set_settings(&settings)?;
+        Ok(Self { object, maps })
+    }
+
+    /// Returns the maps.
+    pub const fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Returns a program by name.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn program(&self, name: &'static str) -> Result<ProgramMut<'_>, BpfError> {
+        self.object.progs_mut().find(|program| program.name() == name).ok_or(BpfError::Missing(name))
+    }
+}
+
+/// Sizes the maps and gives them their pins; a pinned map that no longer fits is unpinned, and a new one takes its
+/// place.
+fn set_up_maps(
+    open: &mut OpenObject,
+    records: u32,
+    pin_dir: Option<&Path>,
+    reused: &mut Vec<String>,
+) -> Result<(), BpfError> {
+    for mut map in open.maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        if name == "records" {
+            map.set_max_entries(records).map_err(BpfError::libbpf("sizing the map `records`"))?;
+        }
+        let Some(dir) = pin_dir else { continue };
+        let path = dir.join(&name);
+        if path.exists() {
+            let pinned = MapHandle::from_pinned_path(&path)
+                .map_err(BpfError::libbpf(format!("opening {}", path.display())))?;
+            let fits = libbpf_rs::MapCore::map_type(&pinned) == map.map_type()
+                && libbpf_rs::MapCore::key_size(&pinned) == map.key_size()
+                && libbpf_rs::MapCore::value_size(&pinned) == map.value_size()
+                && libbpf_rs::MapCore::max_entries(&pinned) == map.max_entries();
+            if fits {
+                reused.push(name.clone());
+            } else {
+                std::fs::remove_file(&path)
+                    .map_err(BpfError::io(format!("removing {}, which no longer fits", path.display())))?;
+            }
+        }
+        map.set_pin_path(&path).map_err(BpfError::libbpf(format!("pinning {}", path.display())))?;
+    }
+    Ok(())
+}
+
+/// Where the maps and links of an agent are pinned.
+pub(crate) fn pins(dir: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    maps::NAMES.iter().chain(attach::LINK_NAMES.iter()).map(|name| dir.join(name))
+}
+
+/// Sends libbpf's own messages to the log.
+pub fn log_to_tracing() {
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Debug, |level, text| {
+        let text = text.trim_end();
+        match level {
+            libbpf_rs::PrintLevel::Debug => tracing::trace!(target: "libbpf", "{text}"),
+            libbpf_rs::PrintLevel::Info => tracing::debug!(target: "libbpf", "{text}"),
+            libbpf_rs::PrintLevel::Warn => tracing::warn!(target: "libbpf", "{text}"),
+        }
+    })));
+}

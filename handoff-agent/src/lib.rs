@@ -1,0 +1,10 @@
+//! Baton's agent on a backend: turns handoffs into sockets of an unmodified server.
+//!
+//! The work on packets is done by BPF programs ([`bpf`]), which go on when the agent is gone. The agent loads them,
+//! sees to it that the host lets handoffs through, and tells the switch how the backend is doing.
+
+#![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+pub mod bpf;
+pub mod frame;
+pub mod sys;

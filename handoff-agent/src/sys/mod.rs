@@ -1,0 +1,4 @@
+//! What the agent asks of the kernel. All `unsafe` of the agent is in here.
+
+pub mod clock;
+pub mod tcx;
