@@ -1,4 +1,6 @@
 //! What the agent asks of the kernel. All `unsafe` of the agent is in here.
 
 pub mod clock;
+pub mod netlink;
+pub mod packet;
 pub mod tcx;
