@@ -78,6 +78,30 @@ pub struct Status {
     pub handoffs: u64,
     /// Frames dropped since start, all reasons.
     pub drops: u64,
+    /// Each lcore.
+    pub lcores: Vec<LcoreStatus>,
+}
+
+/// One lcore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LcoreStatus {
+    /// Its number, from 0.
+    pub lcore: u8,
+    /// Its CPU.
+    pub cpu: usize,
+    /// Entries in its flow table.
+    pub flows: u64,
+    /// Frames it received since start.
+    pub rx_frames: u64,
+    /// Frames it sent since start.
+    pub tx_frames: u64,
+    /// Frames it dropped since start, all reasons.
+    pub drops: u64,
+    /// Microseconds since start in which it had work.
+    pub busy_us: u64,
+    /// Microseconds since start in which it had none, whether it napped or polled.
+    pub idle_us: u64,
 }
 
 /// One VIP.
@@ -130,9 +154,9 @@ pub struct Flows {
 pub struct Flow {
     /// Whose connection it is.
     pub tuple: FourTuple,
-    /// Name of the backend that has it.
-    pub backend: String,
-    /// `holding`, `unconfirmed`, `established` or `closing`.
+    /// Name of the backend that has it; none while its request head is unfinished.
+    pub backend: Option<String>,
+    /// `holding`, `unconfirmed`, `established`, `closing-unconfirmed` or `closing`.
     pub state: String,
     /// Milliseconds since its handoff was decided.
     pub age_ms: u64,

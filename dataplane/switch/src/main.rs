@@ -1,2 +1,177 @@
-//! placeholder
-fn main() {}
+//! `baton-switch`: reads the configuration, puts the rooms together, runs until told to stop.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use baton_core::wire::MacAddress;
+use baton_core::{Counters, Entropy, Snapshot, Switch};
+use baton_switch::config::{Config, ConfigError, CoreSettings};
+use baton_switch::control::{
+    AdminSocket, Control, Identity, Listeners, PortReading, ReadPort, Roster, Shared, bind,
+};
+use baton_switch::dpdk::{Dpdk, Lcore, Port};
+use baton_switch::metrics::{self, Sample, Scrape};
+use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, SwitchWorker};
+use clap::Parser;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// The Baton switch: hands the connections of HTTP clients to backends, which answer them directly.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, or --check found no fault; 1 failed while starting or \
+                  running; 2 wrong usage or configuration.\n\
+                  Environment: BATON_LOG sets what is logged, such as \"debug\" or \"warn,baton_switch::control=debug\" \
+                  (info)."
+)]
+struct Arguments {
+    /// The configuration file; switch.example.toml explains its keys.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Say what is wrong with the configuration and the key file it names, and exit.
+    #[arg(long)]
+    check: bool,
+}
+
+const EXIT_FAILURE: u8 = 1;
+const EXIT_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    if arguments.check {
+        for warning in &config.warnings {
+            println!("warning: {}: {warning}", arguments.config.display());
+        }
+        println!("{}: OK", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    start_log();
+    for warning in &config.warnings {
+        warn!("{}: {warning}", arguments.config.display());
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("baton-switch: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let to_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(to_terminal)
+        .init();
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let Config { dpdk: dpdk_settings, core, control: listen, catalog, .. } = config;
+    // First what fails most easily, and is undone most easily.
+    let listeners = Listeners {
+        agents: bind("listen", listen.listen)?,
+        metrics: bind("metrics", listen.metrics)?,
+        admin: AdminSocket::bind(&listen.admin_socket)?,
+    };
+    let device = dpdk_settings.device.clone();
+    let dpdk = Dpdk::open(dpdk_settings)?;
+    let clock = Clock::start()?;
+    let seed = getrandom::u64().context("the operating system gives no randomness")?;
+
+    let mac = MacAddress(dpdk.port().mac());
+    let count = dpdk.lcores().len();
+    let counters: Vec<Arc<Counters>> = std::iter::repeat_with(Arc::default).take(count).collect();
+    let mailboxes: Arc<[Mailbox]> = std::iter::repeat_with(Mailbox::default).take(count).collect();
+    let views = dpdk.lcores().iter().zip(dpdk.counters()).zip(&counters).map(|((lcore, door), core)| {
+        LcoreView::new(number(*lcore), lcore.cpu, Arc::clone(core), Arc::clone(door))
+    });
+    let identity = Identity {
+        address: core.address.into(),
+        gateway: core.gateway,
+        mac: mac.to_string().replace('-', ":"),
+        device,
+        flow_count_max: core.flow_count_max,
+    };
+    let observer = Observer::new(clock, views.collect());
+    let snapshot = Arc::new(Roster::new(Arc::clone(&catalog)).snapshot());
+    info!(
+        device = identity.device,
+        mac = identity.mac,
+        lcores = count,
+        vips = catalog.vips.len(),
+        backends = catalog.backends.len(),
+        "baton-switch {} starts",
+        env!("CARGO_PKG_VERSION"),
+    );
+    let read_port = port_reader(dpdk.port().clone());
+    let shared = Arc::new(Shared::new(identity, catalog, observer, Arc::clone(&mailboxes), read_port));
+    let scraped = Arc::clone(&shared);
+    let scrape: Scrape = Arc::new(move || metrics::render(&Sample::take(&scraped)));
+    let control = Control::start(listeners, shared, scrape).context("cannot start the control thread")?;
+
+    let parts = Parts { core, mac, snapshot, counters, mailboxes, clock, seed };
+    let outcome = dpdk.run(Arc::new(AtomicBool::new(false)), move |lcore| parts.worker(lcore));
+    control.stop();
+    outcome?;
+    info!("stopped");
+    Ok(())
+}
+
+fn port_reader(port: Port) -> ReadPort {
+    Box::new(move || Ok(PortReading { stats: port.stats()?, free_frames: port.free_frames() }))
+}
+
+/// What the workers are made of.
+struct Parts {
+    core: CoreSettings,
+    mac: MacAddress,
+    snapshot: Arc<Snapshot>,
+    /// Per lcore.
+    counters: Vec<Arc<Counters>>,
+    mailboxes: Arc<[Mailbox]>,
+    clock: Clock,
+    seed: u64,
+}
+
+impl Parts {
+    /// Makes the worker of one lcore. Runs there, so that its memory is near.
+    fn worker(&self, lcore: Lcore) -> SwitchWorker {
+        let index = number(lcore);
+        let settings = self.core.of_lcore(index, self.mac);
+        let counters = self.counters.get(lcore.index).map(Arc::clone).unwrap_or_default();
+        let entropy = Entropy::from_seed(self.seed.wrapping_add(u64::from(index)));
+        let (snapshot, now) = (Arc::clone(&self.snapshot), self.clock.now());
+        match Switch::new(settings, snapshot, Arc::clone(&counters), entropy, now) {
+            Ok(switch) => {
+                let mailboxes = Arc::clone(&self.mailboxes);
+                SwitchWorker::new(switch, counters, self.clock, lcore.index, mailboxes)
+            }
+            Err(error) => unreachable!("the configuration's check lets no such settings through: {error}"),
+        }
+    }
+}
+
+/// Returns an lcore's number as the core counts them.
+fn number(lcore: Lcore) -> u8 {
+    match u8::try_from(lcore.index) {
+        Ok(number) => number,
+        Err(_) => unreachable!("the DPDK settings allow fewer than 256 lcores"),
+    }
+}

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton_core::Settings;
+use baton_core::wire::MacAddress;
 use handoff_proto::{KeyRing, Micros};
-use smoltcp::wire::EthernetAddress;
 use thiserror::Error;
 
 use crate::control::Catalog;
@@ -77,7 +77,7 @@ pub struct CoreSettings {
 
 impl CoreSettings {
     /// Returns the settings of one lcore (counted from 0) on a port with this hardware address.
-    pub const fn of_lcore(&self, lcore: u8, mac: EthernetAddress) -> Settings {
+    pub const fn of_lcore(&self, lcore: u8, mac: MacAddress) -> Settings {
         Settings {
             lcore,
             mac,

@@ -4,6 +4,7 @@ use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use baton_core::switch::MTU_BYTES_MIN;
 use handoff_proto::{KeyRing, METRICS_PORT, Micros};
 
 use super::faults::{Findings, quoted};
@@ -21,7 +22,7 @@ const PREFIX_BITS: RangeInclusive<u8> = 1..=31;
 
 const FLOW_CAPACITY: RangeInclusive<usize> = 16..=(1 << 24);
 const FLOW_CAPACITY_DEFAULT: usize = 65_536;
-const HOLD_COUNT: RangeInclusive<usize> = 1..=65_536;
+const HOLD_COUNT: RangeInclusive<usize> = 1..=65_535;
 const HOLD_COUNT_DEFAULT: usize = 1024;
 const TIMEOUT_S: RangeInclusive<u64> = 1..=86_400;
 const HOLD_TIMEOUT_S_DEFAULT: u64 = 10;
@@ -152,6 +153,11 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
     };
     if findings.faults.len() == faults_before {
         match settings.check() {
+            Ok(()) if settings.mtu < MTU_BYTES_MIN => {
+                let allowed =
+                    format!("at least {MTU_BYTES_MIN} are needed: room for the tunnel and the smallest MSS");
+                findings.fault("dpdk.mtu", settings.mtu, allowed);
+            }
             Ok(()) => {}
             // The door's words name section and key.
             Err(error) => findings.fault("dpdk", "", error.to_string()),

@@ -117,6 +117,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         ),
         ("device = \"net_af_packet0,iface=data0\"", "device = \"eth0\"", "dpdk: [dpdk] device = \"eth0\""),
         ("# mtu = 1500", "mtu = 9000", "dpdk: [dpdk] mtu = 9000: allowed are 576 to 1850"),
+        ("# mtu = 1500", "mtu = 600", "dpdk.mtu = 600: at least 660 are needed"),
         ("# mtu = 1500", "mtu = 70000", "dpdk.mtu = 70000: allowed are 0 to 65535"),
         ("# lcores = [1]", "lcores = [1, 1]", "dpdk: [dpdk] lcores = [1, 1]"),
         ("# lcores = [1]", "lcores = [1, -1]", "dpdk.lcores[1] = -1: allowed are 0 to 1023"),
@@ -151,7 +152,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         (
             "# unfinished_count_max = 1024",
             "unfinished_count_max = 0",
-            "requests.unfinished_count_max = 0: allowed are 1 to 65536",
+            "requests.unfinished_count_max = 0: allowed are 1 to 65535",
         ),
         ("port = 80", "port = 65536", "vip[0].port = 65536: allowed are 1 to 65535"),
         (

@@ -1,5 +1,25 @@
-//! The control plane: agents, operators, and what the lcores are told.
+//! The control plane: agents, operators, and what the lcores are told. All of it runs on one thread of its own.
+//!
+//! A [`Session`] is one agent's connection and the [`Roster`] all backends, both without I/O: bytes and time in, bytes and
+//! changes out. Around them are sockets, bounded in number, size and time. Whatever changes a backend's standing is published
+//! to every lcore at once, as an immutable snapshot.
 
+mod admin;
+mod agents;
+mod answers;
 mod catalog;
+mod lifecycle;
+mod refusals;
+mod roster;
+mod server;
+mod session;
+mod shared;
 
+pub use admin::{AdminSocket, SocketFault};
+pub use agents::UNAUTHENTICATED_COUNT_MAX;
 pub use catalog::{Catalog, NamedBackend, NamedPool, NamedVip};
+pub use lifecycle::{Absence, Happening, SessionId, Standing};
+pub use roster::{Change, Hello, Refusal, ReportFault, Roster};
+pub use server::{BindFault, Control, Listeners, bind};
+pub use session::{End, OPENING_MAX, Session};
+pub use shared::{ControlCounters, Identity, PortReading, ReadPort, Shared};

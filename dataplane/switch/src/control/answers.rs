@@ -1,0 +1,188 @@
+//! What operators are answered.
+
+use core::net::IpAddr;
+use std::time::Duration;
+
+use baton_core::flow::State;
+use baton_core::policy::BackendIndex;
+use baton_core::switch::FlowView;
+use baton_core::{DropReason, Event};
+use handoff_proto::Micros;
+use handoff_proto::admin::{
+    Backend, Counter, FLOWS_MAX, Flow, Flows, LcoreStatus, Request, Response, Status, VipStatus,
+};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::shared::Shared;
+use crate::runtime::{LcoreView, Mailbox, Question};
+
+/// How long an lcore may take to answer: many turns of its loop.
+const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How many next hops are asked for: every backend may have its own, and there is the gateway.
+const NEXT_HOPS_SPARE: usize = 16;
+
+/// Answers one request.
+pub(super) async fn answer(shared: &Shared, request: Request) -> Response {
+    match request {
+        Request::Status => Response::Status(status(shared)),
+        Request::Backends => Response::Backends(backends(shared).await),
+        Request::Flows { limit } => match flows(shared, limit.min(FLOWS_MAX)).await {
+            Some(flows) => Response::Flows(flows),
+            None => Response::Error("an lcore does not answer at the moment; try again".to_owned()),
+        },
+        Request::Counters => Response::Counters(counters(shared)),
+    }
+}
+
+fn status(shared: &Shared) -> Status {
+    let Shared { identity, catalog, observer, .. } = shared;
+    let elapsed = observer.clock().elapsed();
+    let backends = shared.backends();
+    let lcores: Vec<LcoreStatus> =
+        observer.lcores().iter().map(|lcore| lcore_status(lcore, elapsed)).collect();
+    Status {
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_s: elapsed.as_secs(),
+        address: identity.address,
+        mac: identity.mac.clone(),
+        device: identity.device.clone(),
+        lcore_count: lcores.len(),
+        vips: catalog
+            .vips
+            .iter()
+            .map(|named| VipStatus { name: named.name.clone(), vip: named.vip })
+            .collect(),
+        backends_usable: backends.iter().filter(|backend| backend.usable).count(),
+        backends_configured: backends.len(),
+        flows: observer.sum(|lcore| lcore.core.flows()),
+        flows_capacity: flows_capacity(shared),
+        rx_frames: observer.sum(|lcore| lcore.door().rx_frames),
+        tx_frames: observer.sum(|lcore| lcore.door().tx_frames),
+        handoffs: observer.sum(|lcore| lcore.core.event(Event::Handoffs)),
+        drops: observer.sum(drops),
+        lcores,
+    }
+}
+
+fn lcore_status(lcore: &LcoreView, elapsed: Micros) -> LcoreStatus {
+    let (busy, idle) = lcore.busy_and_idle(elapsed);
+    LcoreStatus {
+        lcore: lcore.index,
+        cpu: lcore.cpu,
+        flows: lcore.core.flows(),
+        rx_frames: lcore.door().rx_frames,
+        tx_frames: lcore.door().tx_frames,
+        drops: drops(lcore),
+        busy_us: busy.0,
+        idle_us: idle.0,
+    }
+}
+
+/// Returns how many flows all tables together can hold.
+fn flows_capacity(shared: &Shared) -> u64 {
+    let count = shared.identity.flow_count_max.saturating_mul(shared.observer.lcores().len());
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Returns what an lcore dropped: the core's reasons, and what the door could not receive or send.
+fn drops(lcore: &LcoreView) -> u64 {
+    let door = lcore.door();
+    let core: u64 = DropReason::ALL.iter().map(|reason| lcore.core.drops(*reason)).sum();
+    core + door.rx_multi_segment + door.tx_dropped
+}
+
+/// Describes the backends. Their next hops are asked of the first lcore; without its answer they stay out.
+async fn backends(shared: &Shared) -> Vec<Backend> {
+    let mut backends = shared.backends();
+    let room = Vec::with_capacity(backends.len() + NEXT_HOPS_SPARE);
+    let hops = match shared.mailboxes.first() {
+        Some(mailbox) => ask(mailbox, |reply| Question::NextHops { room, reply }).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let mac_of = |wanted: IpAddr| hops.iter().find(|(address, _)| IpAddr::from(*address) == wanted);
+    for backend in &mut backends {
+        // Backends that are no next hops themselves are behind the gateway.
+        let hop = mac_of(backend.address).or_else(|| mac_of(shared.identity.gateway?.into()));
+        backend.next_hop_mac = hop.and_then(|(_, mac)| *mac).map(|mac| mac.to_string().replace('-', ":"));
+    }
+    backends
+}
+
+/// Asks an lcore; `None` if it has too many questions or takes too long.
+async fn ask<T>(mailbox: &Mailbox, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    if !mailbox.ask(question(reply)) {
+        return None;
+    }
+    timeout(LCORE_ANSWER_MAX, answer).await.ok()?.ok()
+}
+
+/// Lists flows, lcore by lcore, until `limit` are found; `None` if an lcore does not answer.
+async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
+    let total = shared.observer.sum(|lcore| lcore.core.flows());
+    let mut flows = Vec::new();
+    for (mailbox, lcore) in shared.mailboxes.iter().zip(shared.observer.lcores()) {
+        let wanted = limit - flows.len();
+        if wanted == 0 {
+            break;
+        }
+        let room = Vec::with_capacity(wanted);
+        let views = ask(mailbox, |reply| Question::Flows { room, reply }).await?;
+        let now = shared.clock().now();
+        flows.extend(views.iter().take(wanted).map(|view| flow(shared, view, lcore.index, now)));
+    }
+    Some(Flows { total, flows })
+}
+
+fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
+    let backend = (view.state != State::Holding).then_some(view.backend);
+    Flow {
+        tuple: view.tuple,
+        backend: backend
+            .and_then(|index: BackendIndex| shared.catalog.backend_name(index))
+            .map(str::to_owned),
+        state: state_name(view.state).to_owned(),
+        age_ms: now.since(view.created).0 / 1000,
+        idle_ms: now.since(view.last_seen).0 / 1000,
+        lcore,
+    }
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Holding => "holding",
+        State::Unconfirmed => "unconfirmed",
+        State::Established => "established",
+        State::ClosingUnconfirmed => "closing-unconfirmed",
+        State::Closing => "closing",
+    }
+}
+
+/// Lists every counter of core and door, summed over the lcores.
+fn counters(shared: &Shared) -> Vec<Counter> {
+    let observer = &shared.observer;
+    let counter = |name: &str, description: &str, value| Counter {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        value,
+    };
+    let events = Event::ALL.iter().map(|event| {
+        counter(event.name(), event.description(), observer.sum(|lcore| lcore.core.event(*event)))
+    });
+    let drops = DropReason::ALL.iter().map(|reason| {
+        counter(reason.name(), reason.description(), observer.sum(|lcore| lcore.core.drops(*reason)))
+    });
+    let door: Vec<Counter> = match observer.lcores().first() {
+        None => Vec::new(),
+        Some(first) => (0..)
+            .zip(first.door().entries())
+            .map(|(place, (name, description, _))| {
+                let value =
+                    observer.sum(|lcore| lcore.door().entries().nth(place).map_or(0, |entry| entry.2));
+                counter(&format!("lcore_{name}"), description, value)
+            })
+            .collect(),
+    };
+    events.chain(drops).chain(door).collect()
+}

@@ -1,0 +1,143 @@
+//! What agents, operators and scrapers come together at: the roster behind its lock, and the way to the lcores.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use super::catalog::Catalog;
+use super::refusals::Refusals;
+use super::roster::{Change, Roster};
+use super::session::End;
+use crate::dpdk::{DpdkError, PortStats};
+use crate::runtime::{Clock, Mailbox, Observer};
+
+/// What does not change while the switch runs, for operators to see.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its address on the data network.
+    pub address: IpAddr,
+    /// Next hop towards backends that are not on that network.
+    pub gateway: Option<Ipv4Addr>,
+    /// Hardware address of its port, as six colon-separated hex bytes.
+    pub mac: String,
+    /// The device as configured.
+    pub device: String,
+    /// Entries one lcore's flow table can hold.
+    pub flow_count_max: usize,
+}
+
+/// The port as the driver sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortReading {
+    /// The driver's counters.
+    pub stats: PortStats,
+    /// Free buffers of the pool.
+    pub free_frames: usize,
+}
+
+/// Reads the port.
+pub type ReadPort = Box<dyn Fn() -> Result<PortReading, DpdkError> + Send + Sync>;
+
+/// What control itself counts.
+#[derive(Debug, Default)]
+pub struct ControlCounters {
+    /// Agents that were welcomed.
+    pub welcomed: AtomicU64,
+    /// Connections of agents that ended for a fault of theirs.
+    pub refused: AtomicU64,
+    /// Connections not taken because too many were not authenticated yet.
+    pub crowded: AtomicU64,
+    /// Snapshots published to the lcores.
+    pub published: AtomicU64,
+}
+
+/// What control's parts share. Locks here are held for microseconds and never across a wait.
+pub struct Shared {
+    /// Who the switch is.
+    pub identity: Identity,
+    /// What is configured.
+    pub catalog: Arc<Catalog>,
+    /// What the lcores count.
+    pub observer: Observer,
+    /// What control counts.
+    pub counters: ControlCounters,
+    pub(super) roster: Mutex<Roster>,
+    pub(super) mailboxes: Arc<[Mailbox]>,
+    refusals: Mutex<Refusals>,
+    read_port: ReadPort,
+}
+
+impl Shared {
+    /// Starts with no agent connected. `mailboxes` and the lcores of `observer` are in the order of their numbers.
+    pub fn new(
+        identity: Identity,
+        catalog: Arc<Catalog>,
+        observer: Observer,
+        mailboxes: Arc<[Mailbox]>,
+        read_port: ReadPort,
+    ) -> Self {
+        let roster = Mutex::new(Roster::new(Arc::clone(&catalog)));
+        let (counters, refusals) = Default::default();
+        Self { identity, catalog, observer, counters, roster, mailboxes, refusals, read_port }
+    }
+
+    /// The switch's clock.
+    pub const fn clock(&self) -> &Clock {
+        self.observer.clock()
+    }
+
+    /// Describes the backends, without the addresses of their next hops.
+    pub fn backends(&self) -> Vec<handoff_proto::admin::Backend> {
+        self.roster.lock().describe(self.clock().now())
+    }
+
+    /// Reads the port.
+    ///
+    /// # Errors
+    /// The port is closed or its driver has no counters.
+    pub fn port(&self) -> Result<PortReading, DpdkError> {
+        (self.read_port)()
+    }
+
+    /// Returns how many learned addresses did not reach an lcore since start.
+    pub fn news_lost(&self) -> u64 {
+        self.mailboxes.iter().map(Mailbox::news_lost).sum()
+    }
+
+    /// Does something to the roster, then tells the lcores and the log what changed by it.
+    pub(super) fn with_roster<T>(&self, act: impl FnOnce(&mut Roster) -> T) -> T {
+        let mut roster = self.roster.lock();
+        let outcome = act(&mut roster);
+        let (changes, snapshot) = roster.settle();
+        if let Some(snapshot) = snapshot {
+            // Under the lock, so that a later snapshot cannot be overtaken by this one.
+            let snapshot = Arc::new(snapshot);
+            self.mailboxes.iter().for_each(|mailbox| mailbox.publish(Arc::clone(&snapshot)));
+            self.counters.published.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(roster);
+        changes.iter().for_each(tell);
+        outcome
+    }
+
+    /// Counts a connection that ended for a fault of the peer, and tells of it if that is news.
+    pub(super) fn refused(&self, peer: IpAddr, end: &End) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let why = end.to_string();
+        if self.refusals.lock().is_news(peer, &why, self.clock().now()) {
+            warn!(%peer, "agent refused: {why}");
+        }
+    }
+}
+
+fn tell(change: &Change) {
+    let Change { backend, usable, reasons } = change;
+    if *usable {
+        info!(%backend, "backend is usable");
+    } else {
+        warn!(%backend, "backend gets no new connections: {}", reasons.join("; "));
+    }
+}

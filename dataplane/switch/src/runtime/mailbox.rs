@@ -1,0 +1,199 @@
+//! How control and the other lcores reach an lcore.
+
+use core::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use baton_core::switch::{FlowView, Learned, Snapshot};
+use baton_core::wire::MacAddress;
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::oneshot;
+
+use crate::dpdk::Frame;
+
+/// How many frames of other lcores may wait for one. At the limit the frame is dropped and counted as `drop_steer_failed`.
+pub const STEERED_COUNT_MAX: usize = 256;
+/// How many learned addresses may wait: more than there are next hops. At the limit the oldest is lost and counted.
+pub const NEWS_COUNT_MAX: usize = 8192;
+/// How many questions may wait. At the limit control is told to ask again later.
+const QUESTION_COUNT_MAX: usize = 4;
+
+/// What control may ask an lcore. The room for the answer comes with the question, so that the lcore allocates nothing.
+#[derive(Debug)]
+pub enum Question {
+    /// Fill `room`, up to its capacity, with flows.
+    Flows {
+        /// Empty, with capacity.
+        room: Vec<FlowView>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<FlowView>>,
+    },
+    /// Fill `room`, up to its capacity, with next hops.
+    NextHops {
+        /// Empty, with capacity.
+        room: Vec<(Ipv4Addr, Option<MacAddress>)>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<(Ipv4Addr, Option<MacAddress>)>>,
+    },
+}
+
+/// What others have for one lcore. Anybody puts in; only that lcore takes out.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// Set when something was put in, so that the lcore, which looks every turn, mostly reads one word.
+    rung: AtomicBool,
+    /// The latest only: an older one nobody took is worthless.
+    snapshot: ArrayQueue<Arc<Snapshot>>,
+    questions: ArrayQueue<Question>,
+    steered: ArrayQueue<Frame>,
+    news: ArrayQueue<Learned>,
+    news_lost: AtomicU64,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self {
+            rung: AtomicBool::new(false),
+            snapshot: ArrayQueue::new(1),
+            questions: ArrayQueue::new(QUESTION_COUNT_MAX),
+            steered: ArrayQueue::new(STEERED_COUNT_MAX),
+            news: ArrayQueue::new(NEWS_COUNT_MAX),
+            news_lost: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Mailbox {
+    /// Publishes a snapshot, in place of one that has not been taken yet.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.force_push(snapshot);
+        self.ring();
+    }
+
+    /// Asks. Says whether there was room for the question; if not, its reply channel is closed.
+    pub fn ask(&self, question: Question) -> bool {
+        let is_taken = self.questions.push(question).is_ok();
+        self.ring();
+        is_taken
+    }
+
+    /// Hands over a frame.
+    ///
+    /// # Errors
+    /// Gives it back if too many wait.
+    pub fn steer(&self, frame: Frame) -> Result<(), Frame> {
+        self.steered.push(frame)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Tells what another lcore learned.
+    pub fn tell(&self, news: Learned) {
+        if self.news.force_push(news).is_some() {
+            self.news_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        self.ring();
+    }
+
+    /// Returns how many news were lost because too many waited.
+    pub fn news_lost(&self) -> u64 {
+        self.news_lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns what is in the box if anything was put in since the last call; mostly one load.
+    #[inline]
+    pub fn letters(&self) -> Option<Letters<'_>> {
+        // Whoever put something in after the swap rings again; what was put in before is seen now.
+        let is_rung = self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Acquire);
+        is_rung.then_some(Letters { mailbox: self })
+    }
+
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+    }
+}
+
+/// What is in a mailbox. End with [`Letters::leave`].
+#[derive(Debug)]
+pub struct Letters<'a> {
+    mailbox: &'a Mailbox,
+}
+
+impl Letters<'_> {
+    /// Takes the latest snapshot.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.mailbox.snapshot.pop()
+    }
+
+    /// Takes the oldest question.
+    pub fn question(&self) -> Option<Question> {
+        self.mailbox.questions.pop()
+    }
+
+    /// Takes the oldest frame of another lcore.
+    pub fn steered(&self) -> Option<Frame> {
+        self.mailbox.steered.pop()
+    }
+
+    /// Takes the oldest news.
+    pub fn news(&self) -> Option<Learned> {
+        self.mailbox.news.pop()
+    }
+
+    /// Leaves what was not taken, if anything, for the next turn.
+    pub fn leave(self) {
+        let Mailbox { snapshot, questions, steered, news, .. } = self.mailbox;
+        if !(snapshot.is_empty() && questions.is_empty() && steered.is_empty() && news.is_empty()) {
+            self.mailbox.ring();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(last: u8) -> Learned {
+        Learned { address: Ipv4Addr::new(10, 60, 0, last), mac: MacAddress([2, 0, 0, 0, 0, last]) }
+    }
+
+    #[test]
+    fn the_box_is_looked_into_only_when_something_was_put_in() {
+        let mailbox = Mailbox::default();
+        assert!(mailbox.letters().is_none());
+        mailbox.tell(news(1));
+        let letters = mailbox.letters().expect("rung");
+        assert_eq!(letters.news(), Some(news(1)));
+        assert!(mailbox.letters().is_none());
+        mailbox.tell(news(2));
+        mailbox.letters().expect("rung").leave();
+        let letters = mailbox.letters().expect("left for the next turn");
+        assert_eq!(letters.news(), Some(news(2)));
+        letters.leave();
+        assert!(mailbox.letters().is_none());
+    }
+
+    #[test]
+    fn too_many_questions_are_refused_and_their_askers_told() {
+        let mailbox = Mailbox::default();
+        for _ in 0..QUESTION_COUNT_MAX {
+            let (reply, _) = oneshot::channel();
+            assert!(mailbox.ask(Question::Flows { room: Vec::new(), reply }));
+        }
+        let (reply, mut answer) = oneshot::channel();
+        assert!(!mailbox.ask(Question::Flows { room: Vec::new(), reply }));
+        assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[test]
+    fn news_beyond_the_limit_push_out_the_oldest_and_are_counted() {
+        let mailbox = Mailbox::default();
+        (0..NEWS_COUNT_MAX).for_each(|_| mailbox.tell(news(1)));
+        assert_eq!(mailbox.news_lost(), 0);
+        mailbox.tell(news(2));
+        assert_eq!(mailbox.news_lost(), 1);
+        let letters = mailbox.letters().expect("rung");
+        let all: Vec<Learned> = std::iter::from_fn(|| letters.news()).collect();
+        assert_eq!((all.len(), all.last()), (NEWS_COUNT_MAX, Some(&news(2))));
+    }
+}

@@ -1,0 +1,15 @@
+//! What runs on each lcore between the DPDK door and the core, and how the lcores are reached from outside.
+//!
+//! [`SwitchWorker`] is the body of the burst loop: one reading of the clock, one look at the mailbox, the frames, the timers.
+//! A [`Mailbox`] per lcore is the only way in from control and from the other lcores; everything in it is bounded and nobody
+//! waits on a lock. [`Observer`] reads what the lcores count.
+
+mod clock;
+mod mailbox;
+mod observer;
+mod worker;
+
+pub use clock::Clock;
+pub use mailbox::{Letters, Mailbox, NEWS_COUNT_MAX, Question, STEERED_COUNT_MAX};
+pub use observer::{LcoreView, Observer};
+pub use worker::SwitchWorker;

@@ -1,0 +1,136 @@
+//! The body of the burst loop on one lcore.
+
+use std::sync::Arc;
+
+use baton_core::switch::Learned;
+use baton_core::{Counters, DropReason, Frame as FrameView, Outbox, Switch, Verdict};
+use handoff_proto::Micros;
+
+use super::clock::Clock;
+use super::mailbox::{Letters, Mailbox, Question};
+use crate::dpdk::{BURST, Burst, Frame, Tx, Worker};
+
+/// How many news are taken in one turn.
+const NEWS_PER_TURN: usize = 64;
+
+/// The switch of one lcore, between its queue and its mailbox.
+#[derive(Debug)]
+pub struct SwitchWorker {
+    seat: Seat,
+    clock: Clock,
+    /// Which of `mailboxes` is ours.
+    own: usize,
+    /// Of all lcores, in the order of their indices.
+    mailboxes: Arc<[Mailbox]>,
+}
+
+/// The switch and its counters.
+#[derive(Debug)]
+struct Seat {
+    switch: Switch,
+    counters: Arc<Counters>,
+}
+
+impl SwitchWorker {
+    /// Puts a switch to work on lcore number `own`. `counters` are the switch's own.
+    pub const fn new(
+        switch: Switch,
+        counters: Arc<Counters>,
+        clock: Clock,
+        own: usize,
+        mailboxes: Arc<[Mailbox]>,
+    ) -> Self {
+        Self { seat: Seat { switch, counters }, clock, own, mailboxes }
+    }
+}
+
+impl Worker for SwitchWorker {
+    fn turn(&mut self, received: &mut Burst, tx: &mut Tx) {
+        let now = self.clock.now();
+        let mut out = Out { tx, own: self.own, mailboxes: &self.mailboxes };
+        if let Some(letters) = self.mailboxes.get(self.own).and_then(Mailbox::letters) {
+            self.seat.open(&letters, now, &mut out);
+            letters.leave();
+        }
+        for frame in received {
+            self.seat.look_at(frame, now, &mut out);
+        }
+        self.seat.switch.poll(now, &mut out);
+    }
+}
+
+impl Seat {
+    /// Takes in what others have for this lcore, a bounded amount of it.
+    #[cold]
+    fn open(&mut self, letters: &Letters<'_>, now: Micros, out: &mut Out<'_>) {
+        if let Some(snapshot) = letters.snapshot() {
+            self.switch.apply(snapshot, now);
+        }
+        if let Some(question) = letters.question() {
+            self.answer(question);
+        }
+        for _ in 0..NEWS_PER_TURN {
+            let Some(news) = letters.news() else { break };
+            self.switch.learn(news, now);
+        }
+        for _ in 0..BURST {
+            let Some(frame) = letters.steered() else { break };
+            self.look_at(frame, now, out);
+        }
+    }
+
+    /// Gives a frame to the switch and does as it says.
+    fn look_at(&mut self, mut frame: Frame, now: Micros, out: &mut Out<'_>) {
+        let (buffer, start, len) = frame.buffer_mut();
+        let Some(mut view) = FrameView::new(buffer, start, len) else {
+            unreachable!("the door's frames lie inside their buffers")
+        };
+        let verdict = self.switch.receive(&mut view, now, out);
+        let (start, len) = (view.start(), view.len());
+        match verdict {
+            Verdict::Forward | Verdict::Reply => match frame.set_data(start, len) {
+                Ok(()) => out.tx.send(frame),
+                Err(error) => unreachable!("a view stays inside its buffer: {error}"),
+            },
+            Verdict::Absorb | Verdict::Drop(_) => drop(frame),
+            Verdict::Steer(lcore) => {
+                let inbox = out.mailboxes.get(usize::from(lcore));
+                if inbox.is_none_or(|inbox| inbox.steer(frame).is_err()) {
+                    self.counters.count_drop(DropReason::SteerFailed);
+                }
+            }
+        }
+    }
+
+    /// Answers control. Nobody listening any more is no fault: control stops waiting after a while.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Flows { mut room, reply } => {
+                room.extend(self.switch.flows().take(room.capacity()));
+                drop(reply.send(room));
+            }
+            Question::NextHops { mut room, reply } => {
+                room.extend(self.switch.next_hops().take(room.capacity()));
+                drop(reply.send(room));
+            }
+        }
+    }
+}
+
+/// Where the switch puts further frames and news.
+struct Out<'a> {
+    tx: &'a mut Tx,
+    own: usize,
+    mailboxes: &'a [Mailbox],
+}
+
+impl Outbox for Out<'_> {
+    fn transmit(&mut self, frame: &[u8]) -> bool {
+        self.tx.send_copy(frame).is_ok()
+    }
+
+    fn share(&mut self, news: Learned) {
+        let siblings = self.mailboxes.iter().enumerate().filter(|(index, _)| *index != self.own);
+        siblings.for_each(|(_, mailbox)| mailbox.tell(news));
+    }
+}
