@@ -1,0 +1,204 @@
+//! Answers as text for people.
+
+use handoff_proto::admin::{Backend, Counter, Flows, LcoreStatus, Status};
+use handoff_proto::control::Load;
+
+use crate::keygen::Made;
+use crate::table::Align::{Left, Right};
+use crate::table::Table;
+
+/// What stands where nothing is known.
+const NOTHING: &str = "-";
+
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = format!("baton-switch {}, up {}\n", status.release, duration(status.uptime_s));
+    text += &format!("address   {} ({})\n", status.address, status.mac);
+    text += &format!("device    {}\n", status.device);
+    text += &format!("backends  {} of {} usable\n", status.backends_usable, status.backends_configured);
+    text += &format!("flows     {} of {}\n", status.flows, status.flows_capacity);
+    text += &format!("handoffs  {}\n", status.handoffs);
+    text += &format!(
+        "frames    {} received, {} sent, {} dropped",
+        status.rx_frames, status.tx_frames, status.drops
+    );
+    text += if status.drops > 0 { " (`batonctl counters` tells why)\n\n" } else { "\n\n" };
+    let mut vips = Table::new([("VIP", Left), ("ADDRESS", Left)]);
+    for vip in &status.vips {
+        vips.row([vip.name.clone(), vip.vip.to_string()]);
+    }
+    text += &vips.text();
+    text.push('\n');
+    let mut lcores = Table::new([
+        ("LCORE", Right),
+        ("CPU", Right),
+        ("BUSY", Right),
+        ("FLOWS", Right),
+        ("RECEIVED", Right),
+        ("SENT", Right),
+        ("DROPPED", Right),
+    ]);
+    for lcore in &status.lcores {
+        lcores.row([
+            lcore.lcore.to_string(),
+            lcore.cpu.to_string(),
+            busy_share(lcore),
+            lcore.flows.to_string(),
+            lcore.rx_frames.to_string(),
+            lcore.tx_frames.to_string(),
+            lcore.drops.to_string(),
+        ]);
+    }
+    text + &lcores.text()
+}
+
+/// The share of its time an lcore had work, since start.
+fn busy_share(lcore: &LcoreStatus) -> String {
+    match lcore.busy_us.saturating_mul(1000).checked_div(lcore.busy_us.saturating_add(lcore.idle_us)) {
+        Some(permille) => percent(permille),
+        None => NOTHING.to_owned(),
+    }
+}
+
+pub(crate) fn backends(backends: &[Backend]) -> String {
+    let mut table = Table::new([
+        ("BACKEND", Left),
+        ("ADDRESS", Left),
+        ("NEW CONNECTIONS", Left),
+        ("OPEN", Right),
+        ("BORN", Right),
+        ("REFUSED", Right),
+        ("CPU", Right),
+        ("REPORT", Right),
+        ("NEXT HOP", Left),
+        ("POOLS", Left),
+    ]);
+    for backend in backends {
+        let load = |of: &dyn Fn(&Load) -> String| backend.load.as_ref().map_or(NOTHING.to_owned(), of);
+        table.row([
+            backend.name.clone(),
+            backend.address.to_string(),
+            if backend.usable { "yes" } else { "no" }.to_owned(),
+            load(&|load| load.established.to_string()),
+            load(&|load| load.born.to_string()),
+            load(&|load| load.refused.to_string()),
+            load(&|load| percent(load.cpu_busy_permille.into())),
+            backend.report_age_ms.map_or(NOTHING.to_owned(), |age| format!("{} ago", short(age))),
+            backend.next_hop_mac.clone().unwrap_or_else(|| "unresolved".to_owned()),
+            backend.pools.join(", "),
+        ]);
+    }
+    let mut text = table.text();
+    for backend in backends.iter().filter(|backend| !backend.usable) {
+        text += &format!("\n{} gets no new connections:\n", backend.name);
+        for reason in &backend.reasons {
+            text += &format!("  {reason}\n");
+        }
+    }
+    text
+}
+
+pub(crate) fn flows(flows: &Flows) -> String {
+    let mut table = Table::new([
+        ("CLIENT", Left),
+        ("VIP", Left),
+        ("BACKEND", Left),
+        ("STATE", Left),
+        ("AGE", Right),
+        ("IDLE", Right),
+        ("LCORE", Right),
+    ]);
+    for flow in &flows.flows {
+        let client = std::net::SocketAddr::new(flow.tuple.client, flow.tuple.client_port);
+        table.row([
+            client.to_string(),
+            flow.tuple.service().to_string(),
+            flow.backend.clone().unwrap_or_else(|| NOTHING.to_owned()),
+            flow.state.clone(),
+            short(flow.age_ms),
+            short(flow.idle_ms),
+            flow.lcore.to_string(),
+        ]);
+    }
+    match flows.flows.len() {
+        0 => "no flows\n".to_owned(),
+        shown => format!("{}\n{shown} of {} flows\n", table.text(), flows.total.max(shown as u64)),
+    }
+}
+
+pub(crate) fn counters(counters: &[Counter], all: bool) -> String {
+    let mut table = Table::new([("COUNT", Right), ("NAME", Left), ("MEANING", Left)]);
+    let shown: Vec<&Counter> = counters.iter().filter(|counter| all || counter.value > 0).collect();
+    if shown.is_empty() {
+        return "every counter is 0; --all lists them\n".to_owned();
+    }
+    for counter in shown {
+        table.row([counter.value.to_string(), counter.name.clone(), counter.description.clone()]);
+    }
+    table.text()
+}
+
+pub(crate) fn made(made: &Made) -> String {
+    format!(
+        "wrote key {} to {}. Copy it to the switch and every backend as their key_file, mode 0600\n",
+        made.id,
+        made.file.display()
+    )
+}
+
+fn percent(permille: u64) -> String {
+    format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// A long time, in its two largest units.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// A time that is short where it matters.
+fn short(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => duration(ms / 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_fitting_units() {
+        let told = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 200_000].map(duration);
+        let expected =
+            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h", "2 d 7 h"];
+        assert_eq!(told, expected);
+        assert_eq!(
+            [0, 999, 1_000, 59_999, 60_000].map(short),
+            ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s"]
+        );
+    }
+
+    #[test]
+    fn busy_shares_are_of_all_time_and_unknown_without_any() {
+        let lcore = |busy_us, idle_us| LcoreStatus {
+            lcore: 0,
+            cpu: 1,
+            flows: 0,
+            rx_frames: 0,
+            tx_frames: 0,
+            drops: 0,
+            busy_us,
+            idle_us,
+        };
+        assert_eq!(busy_share(&lcore(0, 0)), "-");
+        assert_eq!(busy_share(&lcore(1, 3)), "25.0 %");
+        assert_eq!(busy_share(&lcore(5, 0)), "100.0 %");
+    }
+}
