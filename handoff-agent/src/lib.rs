@@ -6,5 +6,10 @@
 #![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 pub mod bpf;
+pub mod config;
+pub mod control;
 pub mod frame;
+pub mod health;
+pub mod report;
+pub mod status;
 pub mod sys;

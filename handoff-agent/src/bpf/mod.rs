@@ -6,6 +6,7 @@
 pub mod abi;
 mod attach;
 mod maps;
+mod steering;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
 pub use maps::{Counters, Maps};
+pub use steering::Steering;
 
 use crate::sys::clock;
 

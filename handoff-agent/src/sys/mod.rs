@@ -1,6 +1,7 @@
 //! What the agent asks of the kernel. All `unsafe` of the agent is in here.
 
 pub mod clock;
+pub mod diag;
 pub mod netlink;
 pub mod packet;
 pub mod tcx;

@@ -1,0 +1,171 @@
+//! Keeping a control connection: dial, talk, and dial again.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use handoff_proto::Vip;
+use handoff_proto::control::{CONTROL_VERSION, FromAgent, REPORT_INTERVAL, Report, SILENCE_MAX};
+use handoff_proto::keys::Key;
+use thiserror::Error;
+
+use super::{Event, Session, SessionError};
+use crate::bpf::{BpfError, Steering};
+use crate::report::LoadMeter;
+use crate::status::Status;
+use crate::sys::clock;
+
+/// How long after a lost connection, or a failed attempt, the next one is made.
+const REDIAL: Duration = Duration::from_millis(100);
+/// The same when the switch does not want us or the key is wrong: an operator has to act first.
+const REDIAL_UNWANTED: Duration = Duration::from_secs(2);
+/// How long an attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How soon a change of readiness or health is noticed and told.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Who this backend is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name, as in the switch's configuration.
+    pub name: String,
+    /// Its address on the data network.
+    pub address: Ipv4Addr,
+    /// The VIPs it serves.
+    pub vips: Vec<Vip>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+enum Lost {
+    #[error("cannot reach it: {0}")]
+    Unreachable(io::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("it closed the connection")]
+    Closed,
+    #[error("silent for {} ms", SILENCE_MAX.0 / 1_000)]
+    Silent,
+    #[error(transparent)]
+    Bpf(#[from] BpfError),
+    #[error("its data address {0} is not IPv4")]
+    Address(IpAddr),
+}
+
+/// Keeps the switch informed.
+pub struct Dialer<'a> {
+    /// Where the switch waits.
+    pub switch: SocketAddr,
+    /// The key to prove.
+    pub key: Key,
+    /// Who we are.
+    pub identity: Identity,
+    /// What to report.
+    pub status: &'a Status,
+    /// What to tell the BPF programs.
+    pub steering: &'a Steering<'a>,
+}
+
+impl Dialer<'_> {
+    /// Dials and reports until `stop` is set, then says goodbye. Losing the switch changes nothing on this host: the
+    /// programs go on with what they know.
+    pub fn run(&self, load: &mut LoadMeter<'_>, stop: &AtomicBool) {
+        let mut told = String::new();
+        while !stop.load(Ordering::Relaxed) {
+            let Err(lost) = self.connection(load, stop) else { return };
+            let text = lost.to_string();
+            if text != told {
+                tracing::warn!(switch = %self.switch, why = text, "no connection to the switch; dialling on");
+                told = text;
+            }
+            let unwanted = matches!(&lost, Lost::Session(_) | Lost::Address(_));
+            let until = Instant::now() + if unwanted { REDIAL_UNWANTED } else { REDIAL };
+            while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+            }
+        }
+    }
+
+    fn hello(&self) -> FromAgent {
+        FromAgent::Hello {
+            version: CONTROL_VERSION,
+            name: self.identity.name.clone(),
+            address: self.identity.address.into(),
+            vips: self.identity.vips.clone(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// One connection; returns when told to stop.
+    fn connection(&self, load: &mut LoadMeter<'_>, stop: &AtomicBool) -> Result<(), Lost> {
+        let mut stream =
+            TcpStream::connect_timeout(&self.switch, CONNECT_TIMEOUT).map_err(Lost::Unreachable)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TICK))?;
+        stream.set_write_timeout(Some(micros(SILENCE_MAX.0)))?;
+        let (mut session, first) = Session::begin(&self.key, self.hello())?;
+        stream.write_all(&first)?;
+        let mut heard = Instant::now();
+        let mut reported: Option<(Instant, u64)> = None;
+        let mut buffer = [0; 16 << 10];
+        while !stop.load(Ordering::Relaxed) {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Err(Lost::Closed),
+                Ok(read) => {
+                    heard = Instant::now();
+                    let (out, events) = session.receive(&buffer[..read], clock::monotonic_us())?;
+                    stream.write_all(&out)?;
+                    for event in events {
+                        self.obey(event)?;
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+            if heard.elapsed() > micros(SILENCE_MAX.0) {
+                return Err(Lost::Silent);
+            }
+            let snapshot = self.status.snapshot();
+            let due = reported.is_none_or(|(when, version)| {
+                when.elapsed() >= micros(REPORT_INTERVAL.0) || version != snapshot.version
+            });
+            if due && session.is_welcome() {
+                reported = Some((Instant::now(), snapshot.version));
+                let report = Report {
+                    number: 0,
+                    ready: snapshot.readiness.ready(),
+                    reasons: snapshot.readiness.told(),
+                    health: snapshot.health,
+                    load: load.read(),
+                };
+                if let Some(bytes) = session.report(report, clock::monotonic_us())? {
+                    stream.write_all(&bytes)?;
+                }
+            }
+        }
+        if let Some(bytes) = session.goodbye()? {
+            stream.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&self, event: Event) -> Result<(), Lost> {
+        match event {
+            Event::Welcome { address: IpAddr::V4(address) } => {
+                tracing::info!(switch = %self.switch, %address, "the switch takes our reports");
+                self.steering.set_switch(address)?;
+            }
+            Event::Welcome { address } => return Err(Lost::Address(address)),
+            Event::Clock { offset_us } => self.steering.set_clock(offset_us)?,
+        }
+        Ok(())
+    }
+}
+
+const fn micros(count: u64) -> Duration {
+    Duration::from_micros(count)
+}
