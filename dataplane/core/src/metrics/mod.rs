@@ -65,7 +65,7 @@ counters! {
     /// Why a frame went no further.
     DropReason {
         Malformed "drop_malformed" "Frames whose lengths or headers contradict each other.",
-        NotForUs "drop_not_for_us" "Frames for another hardware address or of a protocol the switch does not speak.",
+        NotForUs "drop_not_ours" "Frames for another hardware address or of a protocol the switch does not speak.",
         ArpOther "drop_arp_other" "ARP packets that neither ask for one of our addresses nor come from a next hop.",
         AddressConflict "drop_address_conflict" "ARP packets in which another host claims a VIP or the switch's address.",
         IpChecksum "drop_ip_checksum" "IPv4 packets with a wrong header checksum.",
