@@ -19,6 +19,7 @@ use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, SwitchWorker};
 use clap::Parser;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// The Baton switch: hands the connections of HTTP clients to backends, which answer them directly.
 #[derive(Debug, Parser)]
@@ -27,7 +28,7 @@ use tracing_subscriber::EnvFilter;
     after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, or --check found no fault; 1 failed while starting or \
                   running; 2 wrong usage or configuration.\n\
                   Environment: BATON_LOG sets what is logged, such as \"debug\" or \"warn,baton_switch::control=debug\" \
-                  (info)."
+                  (info,capsule=warn)."
 )]
 struct Arguments {
     /// The configuration file; switch.example.toml explains its keys.
@@ -38,6 +39,8 @@ struct Arguments {
     check: bool,
 }
 
+/// Capsule tells each of its steps at level info.
+const LOG_DEFAULT: &str = "info,capsule=warn";
 const EXIT_FAILURE: u8 = 1;
 const EXIT_CONFIG: u8 = 2;
 
@@ -54,7 +57,10 @@ fn main() -> ExitCode {
         println!("{}: OK", arguments.config.display());
         return ExitCode::SUCCESS;
     }
-    start_log();
+    if let Err(error) = start_log() {
+        eprintln!("BATON_LOG: {error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     for warning in &config.warnings {
         warn!("{}: {warning}", arguments.config.display());
     }
@@ -72,14 +78,19 @@ fn refuse(error: &ConfigError) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-fn start_log() {
-    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Logs to standard error, what `BATON_LOG` says or else the usual.
+fn start_log() -> Result<(), ParseError> {
+    let filter = match std::env::var("BATON_LOG") {
+        Ok(directives) => EnvFilter::try_new(directives)?,
+        Err(_) => EnvFilter::new(LOG_DEFAULT),
+    };
     let to_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(to_terminal)
         .init();
+    Ok(())
 }
 
 fn run(config: Config) -> anyhow::Result<()> {

@@ -241,9 +241,12 @@ fn host(name: &str, key: &str, findings: &mut Findings) -> Option<HostMatch> {
     None
 }
 
+/// A path condition: its key, what stands there, what it becomes.
+type PathKey<'a> = (&'static str, &'a Option<String>, fn(String) -> PathMatch);
+
 /// Checks the path conditions, of which there may be one.
 fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Option<PathMatch>> {
-    let kinds: [(&str, &Option<String>, fn(String) -> PathMatch); 3] = [
+    let kinds: [PathKey<'_>; 3] = [
         ("path_exact", &entry.path_exact, PathMatch::Exact),
         ("path_prefix", &entry.path_prefix, PathMatch::Prefix),
         ("path_suffix", &entry.path_suffix, PathMatch::Suffix),

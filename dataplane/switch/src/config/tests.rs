@@ -195,7 +195,11 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
             "[[backend]]\nname = \"backend1\"\naddress = \"10.60.0.13\"\n\n[[pool]]",
             "backend[3].name = \"backend1\": backend[0] has this name already",
         ),
-        ("name = \"web\"", "name = \"a web\"", "vip[0].name = \"a web\": 1 to 64 letters"),
+        (
+            "[[pool]]",
+            "[[backend]]\nname = \"a web\"\naddress = \"10.60.0.13\"\n\n[[pool]]",
+            "backend[3].name = \"a web\": 1 to 64 letters",
+        ),
         (
             "backends = [\"backend3\"]",
             "backends = [\"backend9\"]",

@@ -14,6 +14,8 @@ mod roster;
 mod server;
 mod session;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{AdminSocket, SocketFault};
 pub use agents::UNAUTHENTICATED_COUNT_MAX;
