@@ -45,6 +45,7 @@ counters! {
         IdleAcks "idle_acks" "Bare ACKs without a flow, as at the end of a handshake: nothing to do.",
         HeadsHeld "heads_held" "Segments kept until the rest of their request head arrives.",
         Handoffs "handoffs" "Connections handed off to a backend for the first time.",
+        HandoffsRefused "handoffs_refused" "Packets that backends sent back because they did not take the handoff.",
         HandoffsRetried "handoffs_retried" "Connections handed to another backend because the first refused.",
         HandoffPackets "handoff_packets" "Packets sent in the tunnel before their flow was confirmed.",
         Confirmed "flows_confirmed" "Flows whose client acknowledged bytes of the backend.",

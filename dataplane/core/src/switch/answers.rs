@@ -45,6 +45,7 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let id = self.flows.find(&answer.tuple).ok_or(DropReason::AnswerUnexpected)?;
         let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerUnexpected)?;
+        self.counters.count(Event::HandoffsRefused);
         let refused = answer.header.generation;
         if refused.newer_than(flow.generation) || state.is_confirmed() || flow.hold.is_some() {
             return Err(DropReason::AnswerUnexpected);
