@@ -12,6 +12,8 @@ use std::time::Duration;
 use handoff_proto::admin::{Request, Response};
 use handoff_proto::codec::{CodecError, Decoder, encode};
 use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,9 +27,11 @@ use super::shared::Shared;
 
 /// How many operators may be connected; further ones wait.
 const CONNECTION_COUNT_MAX: usize = 8;
+/// How many may wait to be taken.
+const BACKLOG: i32 = 16;
 /// How long a connection may be idle or take to read an answer.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Longest run of bytes of unfinished requests.
+/// Bytes read at a time.
 const READ_BYTES: usize = 4 << 10;
 /// Requests are small; more than this without a complete one is none.
 const REQUEST_BYTES_MAX: usize = 4 << 10;
@@ -76,12 +80,7 @@ impl AdminSocket {
             fs::create_dir_all(directory).map_err(fault("cannot make its directory"))?;
         }
         remove_stale(path)?;
-        // No moment in which others could connect. Other threads' files are narrower for that moment, never wider.
-        let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = StdUnixListener::bind(path);
-        rustix::process::umask(umask);
-        let listener = bound.map_err(fault("cannot make it"))?;
-        listener.set_nonblocking(true).map_err(fault("cannot use it"))?;
+        let listener = private_listener(path).map_err(|error| fault("cannot make it")(error.into()))?;
         let metadata = fs::symlink_metadata(path).map_err(fault("cannot look at it"))?;
         Ok(Self { listener, path: path.to_owned(), file: (metadata.dev(), metadata.ino()) })
     }
@@ -100,6 +99,16 @@ impl Drop for AdminSocket {
             warn!(path = %self.path.display(), %error, "cannot remove the admin socket");
         }
     }
+}
+
+/// Binds a socket that has mode 0600 from its first moment on: Linux gives the file the mode of the unbound socket.
+fn private_listener(path: &Path) -> Result<StdUnixListener, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn remove_stale(path: &Path) -> Result<(), SocketFault> {

@@ -1,0 +1,418 @@
+//! The control thread behind real sockets: an agent played by `proto::channel`, an operator, a scraper, and threads that
+//! play lcores. No DPDK device, no root.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use baton_core::flow::State;
+use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rule, Rules};
+use baton_core::switch::FlowView;
+use baton_core::wire::MacAddress;
+use baton_core::{DropReason, Snapshot};
+use baton_switch::control::{
+    AdminSocket, Catalog, Control, Identity, Listeners, NamedBackend, NamedPool, NamedVip, PortReading,
+    Shared, SocketFault, UNAUTHENTICATED_COUNT_MAX, bind,
+};
+use baton_switch::metrics::{self, Sample};
+use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, Question};
+use handoff_proto::admin::{Request, Response};
+use handoff_proto::channel::Channel;
+use handoff_proto::codec::{Decoder, encode};
+use handoff_proto::control::{
+    CONTROL_VERSION, FromAgent, FromSwitch, Load, REPORT_INTERVAL, Report, VipHealth,
+};
+use handoff_proto::keys::Key;
+use handoff_proto::{FourTuple, KeyId, KeyRing, Micros, Vip};
+use tempfile::TempDir;
+
+/// Long enough for any machine; nothing here waits for it unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+const VIP: Vip = Vip { address: IpAddr::V4(Ipv4Addr::new(10, 60, 0, 100)), port: 80 };
+const LCORE_COUNT: u8 = 2;
+
+fn key() -> Key {
+    Key::new(KeyId(1), [7; 32])
+}
+
+fn catalog() -> Catalog {
+    Catalog {
+        vips: vec![NamedVip { name: "web".to_owned(), vip: VIP }],
+        backends: vec![
+            NamedBackend { name: "one".to_owned(), address: Ipv4Addr::new(10, 60, 0, 11) },
+            NamedBackend { name: "far".to_owned(), address: Ipv4Addr::new(10, 61, 0, 12) },
+        ],
+        pools: vec![NamedPool {
+            name: "all".to_owned(),
+            pool: Pool { members: vec![BackendIndex(0), BackendIndex(1)] },
+        }],
+        rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
+        keys: KeyRing::new(vec![key()]).expect("a good ring"),
+    }
+}
+
+/// A running control thread, and what surrounds it.
+struct World {
+    agents: SocketAddr,
+    metrics: SocketAddr,
+    socket: PathBuf,
+    shared: Arc<Shared>,
+    mailboxes: Arc<[Mailbox]>,
+    control: Control,
+    _directory: TempDir,
+}
+
+impl World {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("new").join("switch.sock");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listeners = Listeners {
+            agents: bind("listen", any).expect("loopback"),
+            metrics: bind("metrics", any).expect("loopback"),
+            admin: AdminSocket::bind(&socket).expect("a fresh path"),
+        };
+        let (agents, metrics) =
+            (listeners.agents.local_addr().expect("bound"), listeners.metrics.local_addr().expect("bound"));
+        let clock = Clock::start().expect("a set clock");
+        let views = (0..LCORE_COUNT).map(|index| LcoreView::new(index, 0, Arc::default(), Arc::default()));
+        let identity = Identity {
+            address: IpAddr::from([10, 60, 0, 1]),
+            gateway: Some(Ipv4Addr::new(10, 60, 0, 254)),
+            mac: "02:00:00:00:00:01".to_owned(),
+            device: "net_null0".to_owned(),
+            flow_count_max: 64,
+        };
+        let mailboxes: Arc<[Mailbox]> = (0..LCORE_COUNT).map(|_| Mailbox::default()).collect();
+        let shared = Arc::new(Shared::new(
+            identity,
+            Arc::new(catalog()),
+            Observer::new(clock, views.collect()),
+            Arc::clone(&mailboxes),
+            Box::new(|| Ok(PortReading::default())),
+        ));
+        let scraped = Arc::clone(&shared);
+        let scrape = Arc::new(move || metrics::render(&Sample::take(&scraped)));
+        let control = Control::start(listeners, Arc::clone(&shared), scrape).expect("a thread");
+        Self { agents, metrics, socket, shared, mailboxes, control, _directory: directory }
+    }
+
+    /// Waits until lcore 0 is told something of which `wanted` holds.
+    fn await_snapshot(&self, wanted: impl Fn(&Snapshot) -> bool) {
+        await_that("a snapshot", || {
+            let snapshot = self.mailboxes[0].letters().and_then(|letters| letters.snapshot());
+            snapshot.is_some_and(|snapshot| wanted(&snapshot))
+        });
+    }
+
+    fn ask(&self, request: &Request) -> Response {
+        let mut stream = UnixStream::connect(&self.socket).expect("control listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(&encode(request).expect("short")).expect("control reads");
+        read_response(&mut stream)
+    }
+}
+
+fn read_response(stream: &mut UnixStream) -> Response {
+    let mut decoder = Decoder::default();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(response) = decoder.take().expect("a response") {
+            return response;
+        }
+        let count = stream.read(&mut buffer).expect("a response");
+        assert!(count > 0, "closed without a response");
+        decoder.feed(&buffer[..count]);
+    }
+}
+
+fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "no {what} within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// An agent on a real connection.
+struct Agent {
+    stream: TcpStream,
+    channel: Channel,
+}
+
+impl Agent {
+    /// Connects, authenticates and says hello; returns the answer too.
+    fn connect(world: &World, key: &Key, name: &str, address: [u8; 4]) -> (Self, io::Result<FromSwitch>) {
+        let stream = TcpStream::connect(world.agents).expect("control listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        let (channel, opening) = Channel::initiate(key).expect("randomness");
+        let mut agent = Self { stream, channel };
+        agent.stream.write_all(&opening).expect("control reads");
+        while !agent.channel.is_open() {
+            if let Err(error) = agent.read() {
+                return (agent, Err(error));
+            }
+            agent.channel.advance().expect("authentic");
+        }
+        let hello = FromAgent::Hello {
+            version: CONTROL_VERSION,
+            name: name.to_owned(),
+            address: IpAddr::from(address),
+            vips: vec![VIP],
+            release: "0.1.0".to_owned(),
+        };
+        let answer = agent.say(&hello);
+        (agent, answer)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        let count = self.stream.read(&mut buffer)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.channel.feed(&buffer[..count]);
+        Ok(())
+    }
+
+    fn say(&mut self, message: &FromAgent) -> io::Result<FromSwitch> {
+        self.stream.write_all(&self.channel.seal(message).expect("open"))?;
+        loop {
+            if let Some(answer) = self.channel.take().expect("authentic") {
+                return Ok(answer);
+            }
+            self.read()?;
+        }
+    }
+
+    fn report(&mut self, healthy: bool) -> io::Result<FromSwitch> {
+        self.say(&FromAgent::Report(Report {
+            number: 5,
+            ready: true,
+            reasons: Vec::new(),
+            health: vec![VipHealth { vip: VIP, healthy, why: None }],
+            load: Load { established: 3, ..Load::default() },
+        }))
+    }
+}
+
+/// A thread that answers control's questions as lcores do, and counts.
+fn play_lcores(world: &World, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let (mailboxes, stop) = (Arc::clone(&world.mailboxes), Arc::clone(stop));
+    let now = world.shared.clock().now();
+    thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            for mailbox in mailboxes.iter() {
+                let Some(letters) = mailbox.letters() else { continue };
+                match letters.question() {
+                    Some(Question::Flows { mut room, reply }) => {
+                        let tuple = FourTuple {
+                            client: IpAddr::from([10, 50, 0, 11]),
+                            client_port: 40_000,
+                            vip: VIP.address,
+                            vip_port: VIP.port,
+                        };
+                        let flow = |state| FlowView {
+                            tuple,
+                            backend: BackendIndex(1),
+                            state,
+                            created: Micros(now.0 - 3_000_000),
+                            last_seen: now,
+                        };
+                        room.extend(
+                            [flow(State::Established), flow(State::Holding)]
+                                .into_iter()
+                                .take(room.capacity()),
+                        );
+                        reply.send(room).expect("control waits");
+                    }
+                    Some(Question::NextHops { mut room, reply }) => {
+                        room.push((Ipv4Addr::new(10, 60, 0, 11), Some(MacAddress([2, 0, 0, 0, 0, 11]))));
+                        room.push((Ipv4Addr::new(10, 60, 0, 254), Some(MacAddress([2, 0, 0, 0, 0, 254]))));
+                        reply.send(room).expect("control waits");
+                    }
+                    None => {}
+                }
+                letters.leave();
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    })
+}
+
+#[test]
+fn an_agent_makes_its_backend_usable_and_its_silence_takes_it_out_everywhere() {
+    let world = World::start();
+    let (mut agent, welcome) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
+    let Ok(FromSwitch::Welcome { time, address, .. }) = welcome else { panic!("{welcome:?}") };
+    assert_eq!(address, IpAddr::from([10, 60, 0, 1]));
+    assert!(time >= world.shared.clock().started() && time <= world.shared.clock().now());
+    assert!(matches!(agent.report(true), Ok(FromSwitch::Time { number: 5, .. })));
+    world.await_snapshot(|snapshot| snapshot.backends[0].usable && !snapshot.backends[1].usable);
+    let other = world.mailboxes[1].letters().and_then(|letters| letters.snapshot());
+    assert!(other.expect("every lcore is told").backends[0].usable);
+
+    agent.report(false).expect("answered");
+    world.await_snapshot(|snapshot| !snapshot.backends[0].usable);
+    agent.report(true).expect("answered");
+    world.await_snapshot(|snapshot| snapshot.backends[0].usable);
+
+    // The connection stays open; nothing is said any more.
+    let last_heard = Instant::now();
+    world.await_snapshot(|snapshot| !snapshot.backends[0].usable);
+    assert!(last_heard.elapsed() > Duration::from_micros(3 * REPORT_INTERVAL.0), "three reports may be late");
+    let closed = agent.report(true).expect_err("the switch gave it up");
+    assert!(closed.kind() != io::ErrorKind::WouldBlock, "{closed}");
+    world.control.stop();
+}
+
+#[test]
+fn an_agent_that_comes_back_speaks_for_its_backend() {
+    let world = World::start();
+    let (mut first, _) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
+    first.report(true).expect("answered");
+    let (mut second, welcome) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
+    assert!(matches!(welcome, Ok(FromSwitch::Welcome { .. })), "{welcome:?}");
+    second.report(true).expect("answered");
+    first.report(false).expect_err("superseded");
+    world.await_snapshot(|snapshot| snapshot.backends[0].usable);
+    world.control.stop();
+}
+
+#[test]
+fn strangers_and_misfits_are_turned_away() {
+    let world = World::start();
+    let (_, refused) = Agent::connect(&world, &Key::new(KeyId(1), [8; 32]), "one", [10, 60, 0, 11]);
+    refused.expect_err("closed without a word");
+    let (_, turned) = Agent::connect(&world, &key(), "nobody", [10, 60, 0, 11]);
+    let Ok(FromSwitch::Turned { why }) = turned else { panic!("{turned:?}") };
+    assert!(why.contains("no [[backend]] of the switch is called \"nobody\""), "{why}");
+    await_that("count of both", || world.shared.counters.refused.load(Ordering::Relaxed) == 2);
+    world.control.stop();
+}
+
+#[test]
+fn idle_strangers_cannot_crowd_out_more_than_their_share() {
+    let world = World::start();
+    let strangers: Vec<TcpStream> = (0..UNAUTHENTICATED_COUNT_MAX)
+        .map(|_| TcpStream::connect(world.agents).expect("control listens"))
+        .collect();
+    let mut further = TcpStream::connect(world.agents).expect("the system takes it");
+    further.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    assert_eq!(further.read(&mut [0]).expect("closed at once"), 0);
+    assert_eq!(world.shared.counters.crowded.load(Ordering::Relaxed), 1);
+    drop(strangers);
+    await_that("place for an agent", || Agent::connect(&world, &key(), "one", [10, 60, 0, 11]).1.is_ok());
+    world.control.stop();
+}
+
+#[test]
+fn operators_are_answered() {
+    let world = World::start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let lcores = play_lcores(&world, &stop);
+    world.shared.observer.lcores()[1].core.count_drop(DropReason::Malformed);
+    world.shared.observer.lcores()[0].core.set_flows(2);
+    let (mut agent, _) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
+    agent.report(true).expect("answered");
+
+    let Response::Status(status) = world.ask(&Request::Status) else { panic!("another answer") };
+    assert_eq!((status.backends_usable, status.backends_configured, status.lcore_count), (1, 2, 2));
+    assert_eq!((status.flows, status.flows_capacity, status.drops), (2, 128, 1));
+    assert_eq!(status.lcores[1].drops, 1);
+
+    let Response::Backends(backends) = world.ask(&Request::Backends) else { panic!("another answer") };
+    assert_eq!(backends[0].next_hop_mac.as_deref(), Some("02:00:00:00:00:0b"));
+    assert_eq!(backends[1].next_hop_mac.as_deref(), Some("02:00:00:00:00:fe"), "by way of the gateway");
+    assert!(backends[0].usable && backends[0].reasons.is_empty() && backends[0].report_age_ms.is_some());
+    assert_eq!(backends[0].load.map(|load| load.established), Some(3));
+    assert!(!backends[1].usable && backends[1].reasons.len() == 1);
+
+    for (limit, expected) in [(1, 1), (3, 3), (usize::MAX, 4)] {
+        let Response::Flows(flows) = world.ask(&Request::Flows { limit }) else { panic!("another answer") };
+        assert_eq!((flows.total, flows.flows.len()), (2, expected));
+        let first = &flows.flows[0];
+        assert_eq!((first.backend.as_deref(), first.state.as_str()), (Some("far"), "established"));
+        assert!(first.age_ms >= 3_000 && first.idle_ms < 3_000, "{first:?}");
+    }
+    let Response::Flows(flows) = world.ask(&Request::Flows { limit: 4 }) else { panic!("another answer") };
+    assert_eq!((&flows.flows[3].backend, flows.flows[3].lcore), (&None, 1), "a held head has no backend");
+
+    let Response::Counters(counters) = world.ask(&Request::Counters) else { panic!("another answer") };
+    let malformed = counters.iter().find(|counter| counter.name == "drop_malformed").expect("listed");
+    assert_eq!(malformed.value, 1);
+    assert!(counters.iter().any(|counter| counter.name == "lcore_naps"));
+    stop.store(true, Ordering::Relaxed);
+    lcores.join().expect("ends");
+    world.control.stop();
+}
+
+#[test]
+fn a_sleeping_lcore_and_a_faulty_request_are_told() {
+    let world = World::start();
+    let Response::Error(why) = world.ask(&Request::Flows { limit: 1 }) else { panic!("another answer") };
+    assert!(why.contains("does not answer"), "{why}");
+    let Response::Backends(backends) = world.ask(&Request::Backends) else { panic!("another answer") };
+    assert_eq!(backends[0].next_hop_mac, None, "without the lcore's word");
+
+    let mut stream = UnixStream::connect(&world.socket).expect("control listens");
+    stream.write_all(&encode(&"what?").expect("short")).expect("control reads");
+    let Response::Error(why) = read_response(&mut stream) else { panic!("another answer") };
+    assert!(why.contains("does not understand"), "{why}");
+    assert_eq!(stream.read(&mut [0]).expect("closed"), 0);
+
+    let mut endless = UnixStream::connect(&world.socket).expect("control listens");
+    endless.write_all(&[&1_000_000_u32.to_be_bytes()[..], &[b' '; 5000]].concat()).expect("control reads");
+    assert_eq!(endless.read(&mut [0]).unwrap_or(0), 0, "given up after some thousand bytes");
+    world.control.stop();
+}
+
+#[test]
+fn scrapers_get_the_metrics_and_nothing_else() {
+    let world = World::start();
+    let get = |request: &str| {
+        let mut stream = TcpStream::connect(world.metrics).expect("control listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("control reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text, then the end");
+        answer
+    };
+    let metrics = get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
+    assert!(metrics.contains("\nbaton_backend_usable{backend=\"far\"} 0\n"));
+    assert!(metrics.contains("\nbaton_rx_frames_total{lcore=\"1\"} 0\n"));
+    assert!(get("GET / HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(get("POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    world.control.stop();
+}
+
+#[test]
+fn the_admin_socket_is_private_replaced_when_stale_and_removed_at_the_end() {
+    let world = World::start();
+    let socket = world.socket.clone();
+    assert_eq!(fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o600);
+    assert!(matches!(AdminSocket::bind(&socket), Err(SocketFault::InUse(_))));
+    let directory = world._directory;
+    world.control.stop();
+    assert!(!socket.exists());
+
+    drop(UnixListener::bind(&socket).expect("a free path"));
+    assert!(socket.exists(), "left over by a process that died");
+    let replaced = AdminSocket::bind(&socket).expect("nobody answers there");
+    fs::remove_file(&socket).expect("ours");
+    fs::write(&socket, "precious").expect("a free path");
+    drop(replaced);
+    assert_eq!(fs::read_to_string(&socket).expect("kept"), "precious", "only what is ours is removed");
+    assert!(matches!(AdminSocket::bind(&socket), Err(SocketFault::Occupied(_))));
+    assert_eq!(fs::read_to_string(&socket).expect("kept"), "precious");
+    drop(directory);
+}
