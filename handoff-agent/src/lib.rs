@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod frame;
 pub mod health;
+pub mod host;
 pub mod report;
 pub mod status;
 pub mod sys;

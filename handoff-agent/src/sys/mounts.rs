@@ -1,0 +1,45 @@
+//! The BPF file system, on which pins live.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::statfs;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+/// `BPF_FS_MAGIC`
+const BPF_FS: u64 = 0xcafe_4a11;
+
+/// Where the BPF file system belongs.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// Says whether a path is, or would be, on a BPF file system.
+pub fn on_bpffs(path: &Path) -> bool {
+    path.ancestors()
+        .find(|ancestor| ancestor.exists())
+        .and_then(|existing| statfs(existing).ok())
+        .is_some_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind & 0xffff_ffff == BPF_FS))
+}
+
+/// Says whether this process sees other mounts than the first process: `ip netns exec` makes it so.
+pub fn private() -> bool {
+    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    mounts("self") != mounts("1")
+}
+
+/// Mounts the BPF file system at [`BPFFS`].
+///
+/// # Errors
+/// The kernel refuses.
+pub fn mount_bpffs() -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RELATIME;
+    mount("bpf", BPFFS, "bpf", flags, c"mode=0700").map_err(Into::into)
+}
+
+/// Takes the BPF file system at [`BPFFS`] away again.
+///
+/// # Errors
+/// The kernel refuses, for instance because it is in use.
+pub fn unmount_bpffs() -> io::Result<()> {
+    unmount(BPFFS, UnmountFlags::empty()).map_err(Into::into)
+}
