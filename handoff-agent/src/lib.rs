@@ -5,6 +5,7 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+pub mod births;
 pub mod bpf;
 pub mod config;
 pub mod control;
@@ -12,5 +13,21 @@ pub mod frame;
 pub mod health;
 pub mod host;
 pub mod report;
+pub mod selftest;
 pub mod status;
+pub mod supervisor;
 pub mod sys;
+
+/// Why `detach` fails.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// The host's state.
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+    /// The pins.
+    #[error(transparent)]
+    Bpf(#[from] bpf::BpfError),
+    /// The self-test's interfaces.
+    #[error("removing the self-test's interfaces: {0}")]
+    SelfTest(#[from] std::io::Error),
+}

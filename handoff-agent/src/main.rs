@@ -1,2 +1,193 @@
-//! placeholder
-fn main() {}
+//! `baton-agent`: wiring only.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
+use handoff_agent::config::Config;
+use handoff_agent::control::{Dialer, Identity};
+use handoff_agent::health;
+use handoff_agent::host::{self, Endpoint, Keeper, Severity, Wanted};
+use handoff_agent::report::LoadMeter;
+use handoff_agent::status::Status;
+use handoff_agent::supervisor::{self, Beginning, Supervisor};
+use handoff_proto::Vip;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+/// Baton's agent on a backend: turns handoffs into connections of an unmodified server.
+///
+/// Exit status: 0 all well, 1 something failed or is missing, 2 wrong usage.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = "/etc/baton/agent.toml")]
+    config: PathBuf,
+    /// Say what is missing or wrong on this host, change nothing, and exit.
+    #[arg(long)]
+    check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Undo everything the agent did on this host: programs, pins, VIPs, settings, rules.
+    Detach,
+    /// Print the counters of the programs, also of those that run without an agent.
+    Counters {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    bpf::log_to_tracing();
+    // An agent without one of its threads would report what is no longer so.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!("{panic}");
+        std::process::abort();
+    }));
+    let arguments = Arguments::parse();
+    match act(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("baton-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::read(&arguments.config)?;
+    match arguments.command {
+        Some(Command::Detach) => {
+            supervisor::detach(&config.state_dir, &config.pin_dir)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Counters { json }) => print_counters(&config, json),
+        None if arguments.check => check(&config),
+        None => run(&config).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn wanted(config: &Config) -> Wanted {
+    Wanted {
+        interface: config.interface.clone(),
+        address: config.address,
+        pin_dir: config.pin_dir.clone(),
+        vips: config.vips.iter().map(|vip| Endpoint { address: vip.address, port: vip.port }).collect(),
+    }
+}
+
+fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    let (findings, _) = supervisor::survey(&wanted(config), None, host::gather_firewall())?;
+    for finding in &findings {
+        let kind = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        println!("{kind}: {}\n  why: {}\n  remedy: {}", finding.what, finding.why, finding.remedy);
+        if finding.mend.is_some() {
+            let who = if config.manage_host { "the agent does this when it starts" } else { "with manage_host = true, the agent does this" };
+            println!("  {who}");
+        }
+    }
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{}: this host is fit for handoffs", config.name);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_counters(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let counters = Maps::pinned(&config.pin_dir)?.counters()?;
+    if json {
+        let values: serde_json::Map<String, serde_json::Value> =
+            counters.iter().map(|(counter, value)| (counter.name.to_owned(), value.into())).collect();
+        println!("{}", serde_json::Value::Object(values));
+    } else {
+        for (counter, value) in counters.iter() {
+            println!("{value:>12}  {:<22} {}", counter.name, counter.text);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    let wanted = wanted(config);
+    let vips: Vec<Vip> = config.vips.iter().map(|vip| vip.vip()).collect();
+    let keeper = Keeper::open(&config.state_dir, wanted.vips.clone())?;
+    // Without leave to change the host, it is still kept from other agents.
+    let (mut keeper, _lock) = if config.manage_host { (Some(keeper), None) } else { (None, Some(keeper)) };
+    keeper.as_mut().map_or(Ok(()), Keeper::drop_outdated)?;
+    let (findings, facts) = supervisor::survey(&wanted, keeper.as_mut(), host::gather_firewall())?;
+    findings.iter().for_each(supervisor::log_finding);
+    let Some(interface) = facts.interface else { bail!("there is no interface `{}`", config.interface) };
+
+    let programs = Programs::load(config.records, Some(&config.pin_dir))
+        .context("the BPF programs cannot be loaded; baton-agent --check says what may be missing")?;
+    let maps = programs.maps();
+    let key_id = maps.set_keys(&config.keys)?;
+    maps.set_vips(&vips)?;
+    let afresh = !bpf::is_attached(&config.pin_dir, interface.index);
+    let steering = Steering::new(maps, config.address, interface.index, key_id, afresh)?;
+    let attachment = Attachment::new(&programs, interface.index, &config.pin_dir)?;
+    let taken_over = attachment.taken_over;
+    tracing::info!(name = config.name, interface = config.interface, taken_over, "the programs are attached");
+
+    let status = Status::new(&vips);
+    let mut supervisor = Supervisor::new(Beginning {
+        wanted,
+        keeper,
+        programs: &programs,
+        steering: &steering,
+        status: &status,
+        attachment,
+        firewall: facts.firewall,
+    });
+    let dialer = Dialer {
+        switch: config.switch,
+        key: config.keys.current().clone(),
+        identity: Identity { name: config.name.clone(), address: config.address, vips: vips.clone() },
+        status: &status,
+        steering: &steering,
+    };
+    let mut load = LoadMeter::new(maps, &config.interface, vips);
+    let stop = AtomicBool::new(false);
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::scope(|scope| {
+        let mut stops = Vec::new();
+        for vip in &config.vips {
+            let (sender, stopped) = mpsc::channel();
+            stops.push(sender);
+            let status = &status;
+            scope.spawn(move || health::watch(vip, config.health_interval, config.health_timeout, status, &stopped));
+        }
+        let (sender, stopped) = mpsc::channel();
+        stops.push(sender);
+        scope.spawn(move || supervisor.run(&stopped));
+        scope.spawn(|| dialer.run(&mut load, &stop));
+        // The programs stay attached and open: what the switch has already sent is still taken.
+        signals.forever().next();
+        tracing::info!("stopping; the programs stay at work until `baton-agent detach`");
+        stop.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}

@@ -10,7 +10,7 @@ use handoff_agent::frame::{Answer, answer};
 use handoff_proto::header::Detail;
 use handoff_proto::{FRESHNESS_FUTURE, FRESHNESS_PAST, Generation, MessageType, Micros, Seq};
 use libbpf_rs::ProgramInput;
-use smoltcp::wire::{Ipv4Address, Ipv4Packet, TcpControl};
+use smoltcp::wire::{Ipv4Packet, TcpControl};
 
 const NEXT: u32 = u32::MAX;
 const PASS: u32 = 0;
@@ -394,7 +394,7 @@ fn plain_tcp_for_a_vip_never_reaches_the_listener() {
     assert_eq!(outcome.verdict, REDIRECT);
     assert_eq!(outcome.frame[..6], SWITCH_MAC, "back to where it came from");
     let ip = Ipv4Packet::new_checked(&outcome.frame[14..]).expect("IPv4");
-    assert_eq!((ip.src_addr(), ip.dst_addr()), (Ipv4Address::from(HOST), Ipv4Address::from(SWITCH)));
+    assert_eq!((ip.src_addr(), ip.dst_addr()), (HOST, SWITCH));
     let gone = answer(&outcome.frame, &client.tuple, &tag_key()).expect("an answer of ours");
     assert_eq!((gone.header.kind, gone.header.detail), (MessageType::Gone, Detail::NoSocket));
     assert_eq!((gone.header.base_seq, gone.header.base_ack), (client.seq, client.ack));

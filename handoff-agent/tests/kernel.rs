@@ -9,90 +9,29 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::{Duration, Instant};
 
+use common::net::*;
 use common::*;
 use handoff_agent::bpf::abi::RecordState;
 use handoff_agent::bpf::{Direction, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, attach_unpinned};
-use handoff_agent::frame::{Answer, Mac, Reply, answer, reply};
 use handoff_agent::sys::netlink::Netlink;
-use handoff_agent::sys::packet::PacketSocket;
 use handoff_proto::header::Detail;
 use handoff_proto::{Generation, MessageType};
 use smoltcp::wire::TcpControl;
 
-/// Where frames for clients go: no interface has it, so that no stack takes them.
-const ROUTER_MAC: Mac = [2, 0, 0, 0, 0, 254];
-const PATIENCE: Duration = Duration::from_secs(2);
-
 struct Wire {
     programs: Programs,
-    switch: PacketSocket,
-    data_mac: Mac,
+    net: Net,
     _links: [libbpf_rs::Link; 2],
-}
-
-fn sysctl(name: &str, value: &str) {
-    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).expect("a sysctl of our own namespace");
 }
 
 impl Wire {
     fn new() -> Self {
-        enter_new_netns();
-        sysctl("conf/all/rp_filter", "0");
-        sysctl("conf/default/rp_filter", "0");
-        let netlink = Netlink::open().expect("netlink");
-        let up = |name: &str| {
-            let interface = netlink.interface(name).expect("readable").expect("there");
-            netlink.set_up(interface.index).expect("root sets interfaces up");
-            interface
-        };
-        let lo = up("lo");
-        netlink.add_veth("data0", "wire0").expect("root makes interfaces");
-        let (data, wire) = (up("data0"), up("wire0"));
-        netlink.add_address(lo.index, VIP).expect("address");
-        netlink.add_address(data.index, HOST).expect("address");
-        for client in [CLIENT, SWITCH] {
-            netlink.add_host_route(client, data.index).expect("route");
-            netlink.add_neighbour(data.index, client, ROUTER_MAC).expect("neighbour");
-        }
-        let programs = ready_programs(data.index);
+        let net = Net::new();
+        net.add_address("lo", VIP);
+        let programs = ready_programs(net.data_index);
         let links = [(PROGRAM_INGRESS, Direction::Ingress), (PROGRAM_EGRESS, Direction::Egress)]
-            .map(|(name, at)| attach_unpinned(&programs, name, data.index, at).expect("attachable"));
-        let switch = PacketSocket::open(wire.index).expect("packet socket");
-        Self { programs, switch, data_mac: data.mac, _links: links }
-    }
-
-    fn client(&self, port: u16) -> Client {
-        Client { destination_mac: self.data_mac, ..Client::new(port) }
-    }
-
-    fn send(&self, frame: &[u8]) {
-        self.switch.send(frame).expect("the wire is up");
-    }
-
-    /// The next frame from the backend that `wanted` takes.
-    #[track_caller]
-    fn await_frame<T>(&self, what: &str, wanted: impl Fn(&[u8]) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        while let Some(frame) = self.switch.receive(deadline).expect("readable") {
-            if frame[6..12] == self.data_mac
-                && let Some(found) = wanted(&frame)
-            {
-                return found;
-            }
-        }
-        panic!("no {what} within {PATIENCE:?}");
-    }
-
-    #[track_caller]
-    fn await_reply(&self, client: &Client, what: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
-        self.await_frame(what, |frame| {
-            reply(frame).ok().filter(|reply| reply.tuple == client.tuple && wanted(reply))
-        })
-    }
-
-    #[track_caller]
-    fn await_answer(&self, client: &Client) -> Answer {
-        self.await_frame("answer", |frame| answer(frame, &client.tuple, &tag_key()).ok())
+            .map(|(name, at)| attach_unpinned(&programs, name, net.data_index, at).expect("attachable"));
+        Self { programs, net, _links: links }
     }
 
     /// Sends a frame and returns what it was counted as, when as many counts as `want` came.
@@ -114,59 +53,14 @@ impl Wire {
     fn state(&self, client: &Client) -> Option<u32> {
         self.programs.maps().record(&client.tuple).expect("readable").map(|record| record.state)
     }
+}
 
-    /// No RST and no SYN-ACK leaves for the client within a moment.
-    #[track_caller]
-    fn assert_quiet(&self, client: &Client) {
-        let deadline = Instant::now() + Duration::from_millis(100);
-        while let Some(frame) = self.switch.receive(deadline).expect("readable") {
-            if let Ok(reply) = reply(&frame)
-                && reply.tuple == client.tuple
-                && frame[6..12] == self.data_mac
-            {
-                assert!(!reply.syn_fin_rst, "{reply:?}");
-            }
-        }
+impl std::ops::Deref for Wire {
+    type Target = Net;
+
+    fn deref(&self) -> &Net {
+        &self.net
     }
-}
-
-fn listen() -> TcpListener {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).expect("a free namespace");
-    listener.set_nonblocking(true).expect("settable");
-    listener
-}
-
-#[track_caller]
-fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match listener.accept() {
-            Ok((stream, peer)) => {
-                stream.set_nonblocking(false).expect("settable");
-                stream.set_read_timeout(Some(PATIENCE)).expect("settable");
-                return (stream, peer);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                assert!(Instant::now() < deadline, "no connection within {PATIENCE:?}");
-                std::thread::yield_now();
-            }
-            Err(error) => panic!("accept: {error}"),
-        }
-    }
-}
-
-#[track_caller]
-fn assert_nothing_to_accept(listener: &TcpListener) {
-    std::thread::sleep(Duration::from_millis(50));
-    let error = listener.accept().expect_err("no connection may be there");
-    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-}
-
-#[track_caller]
-fn assert_reads(stream: &mut TcpStream, want: &[u8]) {
-    let mut read = vec![0; want.len()];
-    stream.read_exact(&mut read).expect("bytes of the client");
-    assert_eq!(read, want);
 }
 
 /// Hands a connection off and accepts it.

@@ -150,8 +150,8 @@ pub struct Record {
     pub detail: u16,
     /// Heals or repeated queueing so far.
     pub tries: u8,
-    /// Padding made visible.
-    pub zero: u8,
+    /// 1 for the self-test's own.
+    pub self_test: u8,
 }
 
 /// `struct window`.

@@ -75,7 +75,8 @@ fn link_interface(link: &Link) -> Option<u32> {
 /// Says whether both pinned links are at the interface; they are not if it went away and came back.
 pub fn is_attached(pin_dir: &Path, interface: u32) -> bool {
     LINK_NAMES.iter().all(|name| {
-        Link::open(pin_dir.join(name)).is_ok_and(|link| link_interface(&link) == Some(interface))
+        let path = pin_dir.join(name);
+        path.exists() && Link::open(path).is_ok_and(|link| link_interface(&link) == Some(interface))
     })
 }
 

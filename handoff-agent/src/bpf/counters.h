@@ -55,7 +55,9 @@
 	X(plain_fragment, "dropped: fragment of plain TCP for a VIP") \
 	X(plain_reported, "plain TCP without a socket reported to the switch") \
 	X(plain_unreported, "plain TCP without a socket not reported: over the rate, or the switch is not known") \
-	X(self_test, "messages of the self-test, also counted by their outcome") \
+	X(self_test, "messages of the self-test, also counted by what ended them") \
+	X(self_test_assigned, "handoffs of the self-test the kernel accepted") \
+	X(self_test_born, "handoffs of the self-test that became sockets") \
 	X(internal, "dropped: a BPF helper failed where it should not")
 
 #endif

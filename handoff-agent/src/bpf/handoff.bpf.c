@@ -84,7 +84,12 @@ static __always_inline bool may_create(const struct message *m)
 static __always_inline int create(struct __sk_buff *skb, struct message *m, struct bpf_sock *sock,
 				  struct record *record)
 {
-	struct record assigned = { .generation = m->generation, .changed_us = m->now_us, .state = RECORD_ASSIGNED };
+	struct record assigned = {
+		.generation = m->generation,
+		.changed_us = m->now_us,
+		.state = RECORD_ASSIGNED,
+		.self_test = m->self_test,
+	};
 	struct bpf_tcp_req_attrs attrs = {};
 	bool again = record != NULL;
 	bool repeated = record && record->state == RECORD_ASSIGNED;
@@ -114,6 +119,8 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 		bpf_sk_release(sock);
 	if (detail)
 		return refuse(skb, m, detail, !again);
+	if (m->self_test)
+		return deliver(skb, COUNT_self_test_assigned);
 	if (waited)
 		count(COUNT_unborn);
 	return deliver(skb, repeated ? COUNT_assigned_again : COUNT_assigned);

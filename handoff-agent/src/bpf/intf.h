@@ -131,7 +131,7 @@ struct record {
 	__u32 state; /* enum record_state */
 	__u16 detail; /* of a refusal: enum detail */
 	__u8 tries; /* heals or repeated queueing so far */
-	__u8 zero;
+	__u8 self_test; /* 1 for the self-test's own: it counts as no connection */
 };
 
 enum counter {

@@ -136,7 +136,7 @@ static __always_inline void note_birth(struct record *record)
 {
 	if (record->state == RECORD_ASSIGNED &&
 	    __sync_val_compare_and_swap(&record->state, RECORD_ASSIGNED, RECORD_BORN) == RECORD_ASSIGNED)
-		count(COUNT_born);
+		count(record->self_test ? COUNT_self_test_born : COUNT_born);
 }
 
 #endif

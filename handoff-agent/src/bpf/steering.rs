@@ -96,10 +96,26 @@ impl<'a> Steering<'a> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).records_since_us
     }
 
+    /// Returns the flags, `SETTING_*`.
+    pub fn flags(&self) -> u32 {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).flags
+    }
+
+    /// Sets the index of the data interface, after it went away and came back.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_interface(&self, interface: u32) -> Result<(), BpfError> {
+        self.change(|settings| settings.interface = interface)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<(), BpfError> {
         let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = *settings;
         change(&mut changed);
+        if changed == *settings {
+            return Ok(());
+        }
         self.maps.set_settings(&changed)?;
         *settings = changed;
         Ok(())

@@ -147,9 +147,12 @@ fn kernel(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     findings
 }
 
+/// What a setting must be: its name, which values are good, which one the agent sets, and why it matters.
+type Need = (&'static str, fn(i64) -> bool, i64, &'static str);
+
 fn tcp_settings(facts: &Facts) -> Vec<Finding> {
     const OFFERED: &str = "the switch agrees with clients on this option; the kernel refuses handoffs that carry it";
-    let needs: [(&str, fn(i64) -> bool, i64, &str); 6] = [
+    let needs: [Need; 6] = [
         ("tcp_syncookies", |v| v >= 1, 1, "with it off, the kernel answers every handoff with a reset"),
         ("tcp_timestamps", |v| v >= 1, 1, OFFERED),
         ("tcp_sack", |v| v >= 1, 1, OFFERED),
@@ -227,7 +230,7 @@ fn interface_settings(facts: &Facts, interface: &str) -> Vec<Finding> {
     let value = |scope: &str, setting: &str| {
         facts.sysctls.get(&format!("net/ipv4/conf/{scope}/{setting}")).copied().unwrap_or(0)
     };
-    let needs: [(&str, fn(i64) -> bool, i64, &str); 3] = [
+    let needs: [Need; 3] = [
         (
             "rp_filter",
             |v| v != 1,

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test crates, each of which uses a part")]
 
+pub mod net;
+
 use std::net::Ipv4Addr;
 
 use handoff_agent::bpf::abi::{SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SWITCH_KNOWN, Settings};
@@ -39,6 +41,11 @@ pub fn enter_new_netns() {
 
 pub fn key(id: u8) -> Key {
     Key::new(KeyId(id), [id.wrapping_add(0x40); 32])
+}
+
+/// The key of the control channel in the agent's tests.
+pub fn control_key() -> Key {
+    key(1)
 }
 
 pub fn ring() -> KeyRing {
