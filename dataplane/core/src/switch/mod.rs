@@ -221,8 +221,8 @@ impl Switch {
         self.cookies.turn(now);
         if self.settings.lcore == 0 {
             self.announce(now, out);
-            self.ask_for_next_hops(now, out);
         }
+        self.ask_for_next_hops(now, out);
         self.expire_flows(now, out);
         self.publish_flow_count();
     }

@@ -92,9 +92,13 @@ impl Switch {
         }
     }
 
+    /// Asks for next hops that are due. Only lcore 0 asks; the others learn from it, and forget who fell silent.
     pub(super) fn ask_for_next_hops(&mut self, now: Micros, out: &mut impl Outbox) {
         for _ in 0..ASK_COUNT_MAX {
             let Some(address) = self.neighbors.due(now) else { return };
+            if self.settings.lcore != 0 {
+                continue;
+            }
             let question = neighbor::request(address, self.settings.address, self.settings.mac);
             self.send_aside(&question, out);
             self.counters.count(Event::ArpRequestsSent);
