@@ -60,10 +60,15 @@ impl Switch {
         arrival: &Arrival,
         id: FlowId,
     ) -> Result<Verdict, DropReason> {
-        if arrival.segment.payload_bytes == 0 {
-            return self.unknown(frame, arrival, None);
+        let segment = &arrival.segment;
+        if segment.flags.rst {
+            return Err(DropReason::UnknownFlow);
         }
         arrival.verify(frame)?;
+        let opened = self.flows.get(id).and_then(|(flow, _)| flow.reopened);
+        if segment.payload_bytes == 0 || opened != Some(segment.seq.sub(1)) {
+            return self.idle(frame, arrival);
+        }
         let previous = self.forget(id).map(|flow| flow.generation);
         self.counters.count(Event::FlowsReplaced);
         self.unknown(frame, arrival, previous)
@@ -75,7 +80,9 @@ impl Switch {
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.last_seen = arrival.now;
         let beyond = segment.seq.distance_from(flow.sent_until);
-        if segment.end().after(flow.sent_until) && beyond.unsigned_abs() <= FIN_DISTANCE_MAX {
+        // A RST says nothing of what was sent: believing it would let a second forged one hit exactly.
+        let advances = segment.end().after(flow.sent_until) && !segment.flags.rst;
+        if advances && beyond.unsigned_abs() <= FIN_DISTANCE_MAX {
             flow.sent_until = segment.end();
         }
         let confirms = segment.flags.ack && segment.ack.after(flow.base.ack);
@@ -142,7 +149,10 @@ impl Switch {
         // The last one kept is the one being decided about; it follows by its verdict.
         let count = self.holds.frames(hold).count().saturating_sub(1);
         for (headers, payload) in self.holds.frames(hold).take(count) {
-            let Some(mut frame) = fill(&mut self.scratch, headers, payload) else { return };
+            let Some(mut frame) = fill(&mut self.scratch, headers, payload) else {
+                self.counters.count_drop(DropReason::TooLong);
+                continue;
+            };
             let wrapped = tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes);
             match wrapped {
                 Ok(()) if out.transmit(frame.bytes()) => self.counters.count(Event::HandoffPackets),

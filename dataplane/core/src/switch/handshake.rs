@@ -32,8 +32,10 @@ impl Switch {
             timestamps: options.tsval.is_some(),
             ecn: segment.flags.ece && segment.flags.cwr,
         };
+        // A late copy of the flow's own SYN opens nothing: its cookie is good, and the request would run a second time.
         if let Some(id) = self.flows.find(&segment.tuple)
             && let Some(flow) = self.flows.get_mut(id)
+            && flow.base.seq != segment.seq.add(1)
         {
             flow.reopened = Some(segment.seq);
         }
@@ -68,14 +70,21 @@ impl Switch {
             return Err(DropReason::UnknownFlow);
         }
         arrival.verify(frame)?;
-        if segment.payload_bytes > 0 || segment.flags.fin {
-            // The first segment after the handshake: the client's ISN is one less than its sequence number.
-            if let Some(negotiated) = self.cookie_holds(arrival, segment.seq.sub(1)) {
-                if segment.payload_bytes > 0 {
-                    return self.first_data(frame, arrival, negotiated, previous);
-                }
-                return self.answer_idle(frame, arrival, TcpControl::Fin, Event::IdleFinsAnswered);
-            }
+        // The first segment after the handshake: the client's ISN is one less than its sequence number.
+        if segment.payload_bytes > 0
+            && let Some(negotiated) = self.cookie_holds(arrival, segment.seq.sub(1))
+        {
+            return self.first_data(frame, arrival, negotiated, previous);
+        }
+        self.idle(frame, arrival)
+    }
+
+    /// Decides about a segment of a client that has sent no request. Its checksum is verified.
+    pub(super) fn idle(&self, frame: &mut Frame<'_>, arrival: &Arrival) -> Result<Verdict, DropReason> {
+        let segment = &arrival.segment;
+        let is_bare = segment.payload_bytes == 0;
+        if is_bare && segment.flags.fin && self.cookie_holds(arrival, segment.seq.sub(1)).is_some() {
+            return self.answer_idle(frame, arrival, TcpControl::Fin, Event::IdleFinsAnswered);
         }
         // A keepalive probe repeats the last sequence number sent, here that of the SYN, with no byte or one (RFC 9293,
         // section 3.8.4).
@@ -85,7 +94,7 @@ impl Switch {
         {
             return self.answer_idle(frame, arrival, TcpControl::None, Event::IdleProbesAnswered);
         }
-        if segment.payload_bytes == 0 && !segment.flags.fin {
+        if is_bare && !segment.flags.fin {
             self.counters.count(Event::IdleAcks);
             return Ok(Verdict::Absorb);
         }
