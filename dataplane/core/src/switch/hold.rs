@@ -11,9 +11,14 @@ pub const SEGMENT_COUNT_MAX: usize = 32;
 /// Longest headers in front of a segment's payload: Ethernet, IPv4 without options, TCP with 40 bytes of options.
 const HEADERS_BYTES_MAX: usize = 14 + 20 + 60;
 
-/// The head has more bytes or segments than are kept.
+/// Why a segment cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub(super) enum Unfit {
+    /// The head would have more bytes or segments than are kept.
+    TooLarge,
+    /// It has other bytes than an earlier segment at the same place: which of them the backend would read is open.
+    Differs,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct HeldSegment {
@@ -27,7 +32,14 @@ struct HeldSegment {
 struct Hold {
     payload: Vec<u8>,
     segments: Vec<HeldSegment>,
-    next: Seq,
+    first: Seq,
+}
+
+impl Hold {
+    /// Returns the sequence number behind what is held.
+    fn next(&self) -> Option<Seq> {
+        Some(self.first.add(u32::try_from(self.payload.len()).ok()?))
+    }
 }
 
 /// A fixed number of places for unfinished heads, allocated at start.
@@ -43,7 +55,7 @@ impl HoldPool {
         let hold = |_| Hold {
             payload: Vec::with_capacity(HEAD_BYTES_MAX),
             segments: Vec::with_capacity(SEGMENT_COUNT_MAX),
-            next: Seq(0),
+            first: Seq(0),
         };
         Self {
             holds: (0..count_max).map(hold).collect(),
@@ -57,7 +69,7 @@ impl HoldPool {
         let hold = self.holds.get_mut(usize::from(index.0))?;
         hold.payload.clear();
         hold.segments.clear();
-        hold.next = first;
+        hold.first = first;
         Some(index)
     }
 
@@ -69,7 +81,7 @@ impl HoldPool {
 
     /// Returns the sequence number the next segment must have.
     pub(super) fn next(&self, index: HoldIndex) -> Option<Seq> {
-        self.holds.get(usize::from(index.0)).map(|hold| hold.next)
+        self.holds.get(usize::from(index.0)).and_then(Hold::next)
     }
 
     /// Returns the head's bytes so far.
@@ -77,22 +89,29 @@ impl HoldPool {
         self.holds.get(usize::from(index.0)).map(|hold| hold.payload.as_slice()).unwrap_or_default()
     }
 
-    /// Keeps the segment in `frame`, whose payload starts at `payload_at` and which is the next in order.
+    /// Keeps the segment in `frame`, which starts at `seq` and whose payload lies at `payload_at`. It may repeat what is
+    /// held, in whole or in part, but leaves no gap.
     ///
     /// # Errors
-    /// [`TooLarge`]; nothing is kept of it then.
+    /// [`Unfit`]; nothing is kept of it then.
     pub(super) fn append(
         &mut self,
         index: HoldIndex,
+        seq: Seq,
         frame: &[u8],
         payload_at: usize,
-    ) -> Result<(), TooLarge> {
-        let hold = self.holds.get_mut(usize::from(index.0)).ok_or(TooLarge)?;
-        let (headers, payload) = frame.split_at_checked(payload_at).ok_or(TooLarge)?;
-        let payload_from = hold.payload.len();
+    ) -> Result<(), Unfit> {
+        let hold = self.holds.get_mut(usize::from(index.0)).ok_or(Unfit::TooLarge)?;
+        let (headers, payload) = frame.split_at_checked(payload_at).ok_or(Unfit::TooLarge)?;
+        let payload_from = usize::try_from(seq.distance_from(hold.first)).map_err(|_| Unfit::Differs)?;
         let payload_until = payload_from + payload.len();
         if hold.segments.len() == SEGMENT_COUNT_MAX || payload_until > HEAD_BYTES_MAX {
-            return Err(TooLarge);
+            return Err(Unfit::TooLarge);
+        }
+        let held = hold.payload.get(payload_from..).ok_or(Unfit::Differs)?;
+        let (again, new) = payload.split_at(held.len().min(payload.len()));
+        if !held.starts_with(again) {
+            return Err(Unfit::Differs);
         }
         let mut segment = HeldSegment {
             headers: [0; HEADERS_BYTES_MAX],
@@ -100,10 +119,9 @@ impl HoldPool {
             payload_from,
             payload_until,
         };
-        segment.headers.get_mut(..headers.len()).ok_or(TooLarge)?.copy_from_slice(headers);
-        hold.payload.extend_from_slice(payload); // within the capacity allocated at start
+        segment.headers.get_mut(..headers.len()).ok_or(Unfit::TooLarge)?.copy_from_slice(headers);
+        hold.payload.extend_from_slice(new); // within the capacity allocated at start
         hold.segments.push(segment);
-        hold.next = hold.next.add(u32::try_from(payload.len()).map_err(|_| TooLarge)?);
         Ok(())
     }
 
@@ -128,12 +146,12 @@ mod tests {
     #[test]
     fn a_head_comes_back_as_it_was_cut_and_places_are_used_again() {
         let mut pool = HoldPool::new(1);
-        let index = pool.acquire(Seq(100)).expect("one place");
+        let index = pool.acquire(Seq(u32::MAX)).expect("one place");
         assert_eq!(pool.acquire(Seq(0)), None, "only one");
-        pool.append(index, b"h1GET /", 2).expect("small");
-        pool.append(index, b"h2 HTTP", 2).expect("small");
+        pool.append(index, Seq(u32::MAX), b"h1GET /", 2).expect("small");
+        pool.append(index, Seq(4), b"h2 HTTP", 2).expect("small");
         assert_eq!(pool.payload(index), b"GET / HTTP");
-        assert_eq!(pool.next(index), Some(Seq(110)));
+        assert_eq!(pool.next(index), Some(Seq(9)));
         let frames: Vec<_> = pool.frames(index).collect();
         assert_eq!(frames, [(&b"h1"[..], &b"GET /"[..]), (&b"h2"[..], &b" HTTP"[..])]);
         pool.release(index);
@@ -142,17 +160,33 @@ mod tests {
     }
 
     #[test]
+    fn overlaps_are_kept_if_they_agree_and_leave_no_gap() {
+        let mut pool = HoldPool::new(1);
+        let index = pool.acquire(Seq(10)).expect("one place");
+        pool.append(index, Seq(10), b"abc", 0).expect("small");
+        pool.append(index, Seq(11), b"bcde", 0).expect("agrees");
+        pool.append(index, Seq(12), b"c", 0).expect("agrees");
+        assert_eq!((pool.payload(index), pool.next(index)), (&b"abcde"[..], Some(Seq(15))));
+        for (seq, bytes) in [(10, &b"aX"[..]), (14, b"Xf"), (16, b"g"), (9, b"?abcdef")] {
+            assert_eq!(pool.append(index, Seq(seq), bytes, 0), Err(Unfit::Differs), "at {seq}");
+        }
+        let kept: Vec<_> = pool.frames(index).map(|(_, payload)| payload).collect();
+        assert_eq!(kept, [&b"abc"[..], b"bcde", b"c"]);
+    }
+
+    #[test]
     fn bytes_and_segments_are_bounded() {
         let mut pool = HoldPool::new(1);
         let index = pool.acquire(Seq(0)).expect("one place");
-        pool.append(index, &[b'a'; HEAD_BYTES_MAX], 0).expect("just fits");
-        assert_eq!(pool.append(index, b"b", 0), Err(TooLarge));
+        pool.append(index, Seq(0), &[b'a'; HEAD_BYTES_MAX], 0).expect("just fits");
+        let full = pool.next(index).expect("acquired");
+        assert_eq!(pool.append(index, full, b"b", 0), Err(Unfit::TooLarge));
         assert_eq!(pool.payload(index).len(), HEAD_BYTES_MAX);
         pool.release(index);
         let index = pool.acquire(Seq(0)).expect("one place");
         for _ in 0..SEGMENT_COUNT_MAX {
-            pool.append(index, b"a", 0).expect("few enough");
+            pool.append(index, Seq(0), b"a", 0).expect("few enough");
         }
-        assert_eq!(pool.append(index, b"a", 0), Err(TooLarge));
+        assert_eq!(pool.append(index, Seq(1), b"a", 0), Err(Unfit::TooLarge));
     }
 }

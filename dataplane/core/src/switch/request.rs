@@ -8,6 +8,7 @@ use crate::http::{self, Head, Parsed};
 use crate::ids::{BackendIndex, PoolIndex, VipIndex};
 use crate::metrics::{DropReason, Event};
 use crate::policy::Request;
+use crate::switch::hold::Unfit;
 use crate::switch::{Arrival, HEAD_BYTES_MAX, Outbox, Switch};
 use crate::verdict::Verdict;
 
@@ -65,6 +66,9 @@ impl Switch {
                     return self.refuse(frame, arrival, DropReason::TableFull);
                 };
                 self.counters.count(Event::Handoffs);
+                if segment.flags.fin {
+                    self.live(id, Life::Finish, arrival.now);
+                }
                 self.send_on(frame, arrival, id)
             }
         }
@@ -86,22 +90,27 @@ impl Switch {
         if segment.flags.rst {
             if segment.seq == next {
                 self.forget(id);
+            } else {
+                self.counters.count(Event::FinUnbelieved);
             }
             return Ok(Verdict::Absorb);
         }
-        if segment.seq.before(next) {
-            return Err(DropReason::HoldRepeat);
-        }
         if segment.seq.after(next) {
             return Err(DropReason::HoldGap);
+        }
+        // A repeated segment may have grown: what is unacknowledged, a client puts together anew.
+        let data_end = segment.seq.add(segment.payload_bytes);
+        let is_old = segment.payload_bytes > 0 && data_end == next && !segment.flags.fin;
+        if is_old || data_end.before(next) || segment.seq.before(flow.base.seq) {
+            return Err(DropReason::HoldRepeat);
         }
         flow.last_seen = arrival.now;
         flow.sent_until = segment.end();
         if segment.payload_bytes == 0 && !segment.flags.fin {
             return Ok(Verdict::Absorb);
         }
-        if self.holds.append(hold, frame.bytes(), segment.payload_at).is_err() {
-            return self.give_up(frame, arrival, id, DropReason::HeadTooLarge);
+        if let Err(unfit) = self.holds.append(hold, segment.seq, frame.bytes(), segment.payload_at) {
+            return self.give_up(frame, arrival, id, unfit.into());
         }
         match self.decide_by_head(arrival.vip, self.holds.payload(hold)) {
             Decision::Refuse(reason) => self.give_up(frame, arrival, id, reason),
@@ -124,8 +133,11 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
         let hold = self.holds.acquire(segment.seq).ok_or(DropReason::HoldsFull)?;
-        let kept = self.holds.append(hold, frame.bytes(), segment.payload_at).is_ok();
-        if !kept || self.insert(Flow { hold: Some(hold), ..flow }, State::Holding, arrival).is_none() {
+        if let Err(unfit) = self.holds.append(hold, segment.seq, frame.bytes(), segment.payload_at) {
+            self.holds.release(hold);
+            return Err(unfit.into());
+        }
+        if self.insert(Flow { hold: Some(hold), ..flow }, State::Holding, arrival).is_none() {
             self.holds.release(hold);
             return Err(DropReason::TableFull); // the client retransmits; there may be room by then
         }
@@ -150,6 +162,9 @@ impl Switch {
         flow.backend = backend;
         let hold = flow.hold.take().ok_or(DropReason::UnknownFlow)?;
         self.live(id, Life::Dispatch, arrival.now);
+        if arrival.segment.flags.fin {
+            self.live(id, Life::Finish, arrival.now);
+        }
         self.counters.count(Event::Handoffs);
         self.send_held(id, hold, arrival.now, out);
         self.holds.release(hold);
@@ -216,6 +231,15 @@ impl Switch {
             self.holds.release(hold);
         }
         Some(flow)
+    }
+}
+
+impl From<Unfit> for DropReason {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::TooLarge => Self::HeadTooLarge,
+            Unfit::Differs => Self::RequestMalformed,
+        }
     }
 }
 
