@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use handoff_proto::{FourTuple, Header, MessageType, Micros};
 
 use handoff_proto::header::Detail;
+use handoff_proto::tcp::WSCALE_MAX;
 
 use crate::flow::{Event as Life, Flow, FlowId, State};
 use crate::frame::Frame;
@@ -15,8 +16,20 @@ use crate::tunnel::{self, Outer, WrapError};
 use crate::verdict::Verdict;
 use crate::wire::{self, ETHERNET_BYTES, Ethernet, Ipv4, Segment};
 
-/// How far a FIN's sequence number may lie from what its client was seen to send: one unscaled window.
-const FIN_DISTANCE_MAX: u32 = 65_535;
+/// The largest window that needs no shift (RFC 9293, section 3.1).
+const UNSCALED_WINDOW: u32 = 65_535;
+/// A kernel opens its receive window no further than this many times what it has received.
+const WINDOW_GROWTH: u32 = 4;
+
+/// Returns how far a segment may lie from what its client was seen to send: one receive window, as no client may send further.
+///
+/// Less would lose track of an upload for good where more than that is lost on its way to the switch; a whole scaled window
+/// for all would make a forged FIN that much easier to place.
+fn distance_max(flow: &Flow) -> u32 {
+    let shift = flow.base.negotiated.wscale.map_or(0, |shifts| shifts.receive.min(WSCALE_MAX));
+    let sent = flow.sent_until.distance_from(flow.base.seq).unsigned_abs();
+    sent.saturating_mul(WINDOW_GROWTH).clamp(UNSCALED_WINDOW, UNSCALED_WINDOW << shift)
+}
 
 impl Switch {
     /// Decides about a segment of a flow.
@@ -80,9 +93,10 @@ impl Switch {
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.last_seen = arrival.now;
         let beyond = segment.seq.distance_from(flow.sent_until);
+        let is_near = beyond.unsigned_abs() <= distance_max(flow);
         // A RST says nothing of what was sent: believing it would let a second forged one hit exactly.
         let advances = segment.end().after(flow.sent_until) && !segment.flags.rst;
-        if advances && beyond.unsigned_abs() <= FIN_DISTANCE_MAX {
+        if advances && is_near {
             flow.sent_until = segment.end();
         }
         let confirms = segment.flags.ack && segment.ack.after(flow.base.ack);
@@ -91,11 +105,7 @@ impl Switch {
         }
         // A RST counts only at exactly the next sequence number (RFC 5961, section 3.2): the backend's kernel decides about
         // others, and the flow stays long enough for either outcome.
-        let believed = if segment.flags.rst {
-            beyond == 0
-        } else {
-            segment.flags.fin && beyond.unsigned_abs() <= FIN_DISTANCE_MAX
-        };
+        let believed = if segment.flags.rst { beyond == 0 } else { segment.flags.fin && is_near };
         if believed {
             let event = if segment.flags.rst { Life::Reset } else { Life::Finish };
             self.live(id, event, arrival.now);

@@ -3,7 +3,7 @@
 use baton_core::flow::State;
 use baton_core::{DropReason, Event, Micros, Settings, Verdict};
 
-use crate::common::client::{Client, get, len};
+use crate::common::client::{Client, Offer, USUAL, get, len};
 use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame};
 use crate::common::world::{BACKENDS, GATEWAY, SECRET, World, backend_of, is_authentic, settings, snapshot};
 
@@ -153,6 +153,27 @@ fn the_position_of_the_client_is_followed_over_data_and_the_wrap() {
     let reset = client.rst(sent);
     world.give(&reset).expect_direct(&reset, backend);
     assert_eq!(state(&world, &client), Some(State::Closing));
+}
+
+#[test]
+fn an_upload_is_followed_over_a_loss_of_more_than_an_unscaled_window() {
+    let upload = |client: Client| {
+        let mut world = World::new();
+        let (client, mut sent, backend) = world.established(client, "/files/a");
+        for _ in 0..200 {
+            world.give(&client.segment(sent, ACK, &[b'x'; 1364]).frame());
+            sent += 1364;
+        }
+        sent += 300_000; // lost before the switch saw it; the client repeats only what it must
+        let more = client.data(sent, b"more");
+        world.give(&more).expect_direct(&more, backend);
+        world.give(&client.fin(sent + 4));
+        state(&world, &client)
+    };
+    assert_eq!(upload(Client::new()), Some(State::Closing));
+    // A client that knows no window scaling cannot be so far ahead.
+    let unscaled = Client::with(Offer { wscale: None, ..USUAL });
+    assert_eq!(upload(unscaled), Some(State::Established));
 }
 
 #[test]
