@@ -55,7 +55,8 @@ impl BirthWatch {
             return true;
         }
         let Some((_, oldest)) = self.seen.front() else { return false };
-        let due = self.seen.iter().rev().find(|(when, _)| when + GRACE_US <= now_us).map(|(_, births)| births);
+        let due =
+            self.seen.iter().rev().find(|(when, _)| when + GRACE_US <= now_us).map(|(_, births)| births);
         let born = births.born.saturating_sub(oldest.born);
         let unborn = births.unborn.saturating_sub(oldest.unborn);
         let overdue = due.map_or(0, |due| due.assigned.saturating_sub(oldest.assigned));
@@ -117,7 +118,10 @@ mod tests {
         let pauses: Vec<u64> = closed.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(pauses.iter().all(|pause| *pause <= 3), "opens only to see: {pauses:?}");
         let mut watch = BirthWatch::default();
-        assert!(watch.closed(0, Births::default()) || watch.closed(STEP, Births { unborn: 5, ..Births::default() }));
+        assert!(
+            watch.closed(0, Births::default())
+                || watch.closed(STEP, Births { unborn: 5, ..Births::default() })
+        );
         assert!(watch.closed(CLOSED_US, Births { unborn: 5, ..Births::default() }));
         let open_us = STEP + CLOSED_US;
         assert!(!watch.closed(open_us, Births { unborn: 5, ..Births::default() }));

@@ -216,7 +216,8 @@ fn ipv4(frame: &[u8]) -> Result<Ipv4Packet<&[u8]>, FrameError> {
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return Err(FrameError::Form);
     }
-    Ipv4Packet::new_checked(frame.get(ETHERNET_HEADER_LEN..).unwrap_or_default()).map_err(|_| FrameError::Form)
+    Ipv4Packet::new_checked(frame.get(ETHERNET_HEADER_LEN..).unwrap_or_default())
+        .map_err(|_| FrameError::Form)
 }
 
 fn sequence(seq: Seq) -> TcpSeqNumber {

@@ -49,7 +49,9 @@ pub fn probe(server: SocketAddr, how: &HealthProbe, timeout: Duration) -> Result
     // Closing with a RST leaves no TIME_WAIT behind, seven times a second.
     rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).map_err(io::Error::from)?;
     let HealthProbe::Http { path } = how else { return Ok(()) };
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: baton-agent\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nUser-Agent: baton-agent\r\nConnection: close\r\n\r\n"
+    );
     stream.set_write_timeout(Some(timeout))?;
     stream.write_all(request.as_bytes()).map_err(late)?;
     let mut head = Vec::new();

@@ -105,7 +105,11 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
         };
         println!("{kind}: {}\n  why: {}\n  remedy: {}", finding.what, finding.why, finding.remedy);
         if finding.mend.is_some() {
-            let who = if config.manage_host { "the agent does this when it starts" } else { "with manage_host = true, the agent does this" };
+            let who = if config.manage_host {
+                "the agent does this when it starts"
+            } else {
+                "with manage_host = true, the agent does this"
+            };
             println!("  {who}");
         }
     }
@@ -178,7 +182,9 @@ fn run(config: &Config) -> anyhow::Result<()> {
             let (sender, stopped) = mpsc::channel();
             stops.push(sender);
             let status = &status;
-            scope.spawn(move || health::watch(vip, config.health_interval, config.health_timeout, status, &stopped));
+            scope.spawn(move || {
+                health::watch(vip, config.health_interval, config.health_timeout, status, &stopped)
+            });
         }
         let (sender, stopped) = mpsc::channel();
         stops.push(sender);

@@ -51,7 +51,8 @@ impl<'a> LoadMeter<'a> {
             if let Some(established) = self.established() {
                 self.last.established = established;
             }
-            self.count_next = begun + begun.elapsed().saturating_mul(COUNTING_SHARE).min(Duration::from_secs(5));
+            self.count_next =
+                begun + begun.elapsed().saturating_mul(COUNTING_SHARE).min(Duration::from_secs(5));
         }
         if let Ok(counters) = self.maps.counters() {
             self.last.born = counters.value("born");

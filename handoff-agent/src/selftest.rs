@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use handoff_proto::header::Detail;
 use handoff_proto::tcp::WindowScale;
-use handoff_proto::{FourTuple, Generation, Header, KeyId, MessageType, Micros, Negotiated, Seq, TagKey, Vip};
+use handoff_proto::{
+    FourTuple, Generation, Header, KeyId, MessageType, Micros, Negotiated, Seq, TagKey, Vip,
+};
 use libbpf_rs::Link;
 use rustix::rand::{GetRandomFlags, getrandom};
 use smoltcp::wire::TcpControl;
@@ -79,7 +81,9 @@ pub enum SelfTestError {
         vip: Vip,
     },
     /// The connection's birth was not noticed.
-    #[error("self-test at {vip}: a connection came, but the egress program did not see it; is another tc program in front?")]
+    #[error(
+        "self-test at {vip}: a connection came, but the egress program did not see it; is another tc program in front?"
+    )]
     Unnoticed {
         /// The VIP.
         vip: Vip,

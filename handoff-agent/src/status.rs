@@ -21,7 +21,8 @@ impl Readiness {
     /// Returns the reasons within the limits of a report.
     pub fn told(&self) -> Vec<String> {
         let short = |reason: &String| {
-            let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+            let end =
+                (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
             reason[..end.unwrap_or(0)].to_owned()
         };
         self.reasons.iter().take(REASONS_MAX).map(short).collect()

@@ -149,9 +149,8 @@ impl<'a> Supervisor<'a> {
                 Err(error) => reasons.push(format!("the host cannot be looked at: {error}")),
             }
         }
-        let blocking = |finding: &&Finding| {
-            finding.severity == Severity::Error && finding.scope == Scope::Host
-        };
+        let blocking =
+            |finding: &&Finding| finding.severity == Severity::Error && finding.scope == Scope::Host;
         reasons.extend(
             self.findings.iter().filter(blocking).map(|finding| format!("{}: {}", finding.what, finding.why)),
         );
@@ -229,7 +228,13 @@ impl<'a> Supervisor<'a> {
         if state.last != Some(Ok(())) && now >= state.next {
             state.healthy = healthy;
             let vips: Vec<Vip> = health.iter().map(|vip| vip.vip).collect();
-            let result = run_self_test(self.programs, self.steering, &self.wanted.interface, self.wanted.address, &vips);
+            let result = run_self_test(
+                self.programs,
+                self.steering,
+                &self.wanted.interface,
+                self.wanted.address,
+                &vips,
+            );
             match &result {
                 Ok(()) => {
                     state.pause = SELF_TEST_PAUSE;

@@ -99,7 +99,11 @@ impl Lab {
             }
             other => panic!("not a hello: {other:?}"),
         }
-        end.say(&FromSwitch::Welcome { version: CONTROL_VERSION, address: SWITCH.into(), time: switch_now() });
+        end.say(&FromSwitch::Welcome {
+            version: CONTROL_VERSION,
+            address: SWITCH.into(),
+            time: switch_now(),
+        });
         end
     }
 
@@ -307,7 +311,10 @@ impl Lab {
     fn detach_after(&self, agent: Agent) {
         let refused = self.output(&["detach"]);
         let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && complaint.contains("another baton-agent is running"), "{complaint}");
+        assert!(
+            !refused.status.success() && complaint.contains("another baton-agent is running"),
+            "{complaint}"
+        );
         drop(agent);
         self.detach();
     }
@@ -319,7 +326,7 @@ fn nft(rules: &str) {
     assert!(child.wait().expect("ended").success(), "nft refused {rules}");
 }
 
-const NEW_MUST_BE_SYN: &str = "table inet site {\n chain input {\n  type filter hook input priority 0; policy accept;\n  \
+const NEW_MUST_BE_SYN: &str = "table inet site {\n chain input {\n  type filter hook input priority 0;\n  \
      tcp flags & (fin|syn|rst|ack) != syn ct state new counter drop\n }\n}\n";
 
 #[test]
@@ -348,7 +355,10 @@ fn without_leave_to_change_the_host_the_agent_says_what_is_wrong() {
     let _listener = listen();
     let check = lab.output(&["--check"]);
     let text = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(!check.status.success() && text.contains("the VIP 10.60.0.100 is not an address of this host"), "{text}");
+    assert!(
+        !check.status.success() && text.contains("the VIP 10.60.0.100 is not an address of this host"),
+        "{text}"
+    );
     assert!(text.contains("conf/data0/arp_ignore") && text.contains("remedy: "), "{text}");
     lab.net.add_address("lo", VIP);
     sysctl("conf/data0/arp_ignore", "1");
@@ -360,7 +370,10 @@ fn without_leave_to_change_the_host_the_agent_says_what_is_wrong() {
     nft(NEW_MUST_BE_SYN);
     let check = lab.output(&["--check"]);
     let text = String::from_utf8_lossy(&check.stdout).into_owned();
-    assert!(!check.status.success() && text.contains("begin without SYN: nft inet site chain input"), "{text}");
+    assert!(
+        !check.status.success() && text.contains("begin without SYN: nft inet site chain input"),
+        "{text}"
+    );
     let _agent = lab.start();
     let mut switch = lab.welcome();
     switch.await_report("aware of the firewall", |report| {
@@ -372,8 +385,9 @@ fn without_leave_to_change_the_host_the_agent_says_what_is_wrong() {
 #[ignore = "needs root and BPF: scripts/test runs it"]
 fn a_filter_nobody_can_read_is_found_by_trying() {
     for rules in [
-        "table inet site {\n chain input {\n  type filter hook input priority 0;\n  iifname data0 tcp dport 80 drop\n }\n}\n",
-        "table inet site {\n chain prerouting {\n  type filter hook prerouting priority 0;\n  meta l4proto tcp ct state \
+        "table inet site {\n chain input {\n  type filter hook input priority 0;\n  \
+         iifname data0 tcp dport 80 drop\n }\n}\n",
+        "table inet site {\n chain prerouting {\n  type filter hook prerouting priority 0;\n  ct state \
          { new, invalid } tcp flags ack drop\n }\n}\n",
     ] {
         std::thread::spawn(move || {
@@ -383,7 +397,8 @@ fn a_filter_nobody_can_read_is_found_by_trying() {
             let _agent = lab.start();
             let mut switch = lab.welcome();
             switch.await_report("aware that something swallows handoffs", |report| {
-                !report.ready && report.reasons.iter().any(|reason| reason.contains("no connection came of it"))
+                !report.ready
+                    && report.reasons.iter().any(|reason| reason.contains("no connection came of it"))
             });
             nft("flush ruleset\n");
             switch.await_ready();

@@ -53,7 +53,8 @@ fn answered(programs: &Programs, client: &Client, frame: &[u8], counter: &'stati
     let outcome = run(programs, frame);
     assert_eq!((outcome.verdict, &outcome.counted[..]), (REDIRECT, &[("received", 1), (counter, 1)][..]));
     assert_eq!(outcome.frame[..12], [&frame[6..12], &frame[..6]].concat(), "MAC addresses swapped");
-    let (was, is) = (Ipv4Packet::new_unchecked(&frame[14..]), Ipv4Packet::new_unchecked(&outcome.frame[14..]));
+    let (was, is) =
+        (Ipv4Packet::new_unchecked(&frame[14..]), Ipv4Packet::new_unchecked(&outcome.frame[14..]));
     assert_eq!((is.src_addr(), is.dst_addr()), (was.dst_addr(), was.src_addr()), "addresses swapped");
     assert_eq!((is.hop_limit(), is.dont_frag(), is.ident()), (64, true, was.ident()));
     assert_eq!(outcome.frame[34..38], frame[34..38], "UDP ports as they came");
@@ -209,7 +210,8 @@ fn the_tag_is_that_of_the_named_key_and_the_very_4_tuple() {
     dropped(&programs, &wrapped(seventh, client.tuple, 1), "bad_tag");
     let outcome = run(&programs, &wrapped(seventh, client.tuple, 7));
     assert_eq!(outcome.counted, [("received", 1), ("refused_no_listener", 1)]);
-    let bounced = answer(&outcome.frame, &client.tuple, &common::key(7).tag_key()).expect("tagged with key 7");
+    let bounced =
+        answer(&outcome.frame, &client.tuple, &common::key(7).tag_key()).expect("tagged with key 7");
     assert_eq!(bounced.header.key_id.0, 7);
 }
 
@@ -263,7 +265,11 @@ fn a_backend_that_is_not_ready_refuses() {
     let refused = |port, why| {
         let client = Client::new(port);
         let bounced = answered(&programs, &client, &client.frame(REQUEST), "refused_not_ready");
-        assert_eq!((bounced.header.kind, bounced.header.detail), (MessageType::Refused, Detail::NotReady), "{why}");
+        assert_eq!(
+            (bounced.header.kind, bounced.header.detail),
+            (MessageType::Refused, Detail::NotReady),
+            "{why}"
+        );
     };
     set_flags(maps, |flags| flags & !SETTING_READY);
     refused(1001, "the agent says so");
@@ -398,7 +404,8 @@ fn plain_tcp_for_a_vip_never_reaches_the_listener() {
     let gone = answer(&outcome.frame, &client.tuple, &tag_key()).expect("an answer of ours");
     assert_eq!((gone.header.kind, gone.header.detail), (MessageType::Gone, Detail::NoSocket));
     assert_eq!((gone.header.base_seq, gone.header.base_ack), (client.seq, client.ack));
-    assert!(switch_now().since(gone.header.issued) < Micros::from_secs(1), "stamped with the switch's clock");
+    let age = switch_now().since(gone.header.issued);
+    assert!(age > Micros(0) && age < Micros::from_millis(500), "stamped by the switch's clock: {age:?}");
     assert_eq!(gone.inner, client.packet(&[7; 1000])[..40]);
 
     let syn = Client { control: TcpControl::Syn, timestamps: None, ..client };
@@ -430,7 +437,10 @@ fn reports_on_plain_packets_are_bounded() {
     let (reported, unreported) = (counters.value("plain_reported"), counters.value("plain_unreported"));
     assert_eq!(reported + unreported, 2_500);
     // 1,000 a second, and the run may cross into a second or third second.
-    assert!((1_000..=3_000).contains(&reported) && (unreported > 0 || reported > 2_000), "{reported} reported");
+    assert!(
+        (1_000..=3_000).contains(&reported) && (unreported > 0 || reported > 2_000),
+        "{reported} reported"
+    );
 }
 
 #[test]

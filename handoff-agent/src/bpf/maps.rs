@@ -45,14 +45,19 @@ impl Maps {
     pub fn pinned(dir: &Path) -> Result<Self, BpfError> {
         Self::from_names(|name| {
             let path = dir.join(name);
-            MapHandle::from_pinned_path(&path).map_err(BpfError::libbpf(format!("opening {}", path.display())))
+            MapHandle::from_pinned_path(&path)
+                .map_err(BpfError::libbpf(format!("opening {}", path.display())))
         })
     }
 
     fn from_names(find: impl Fn(&'static str) -> Result<MapHandle, BpfError>) -> Result<Self, BpfError> {
         let sized = |name: &'static str, value_bytes: usize| {
             let map = find(name)?;
-            if usize::try_from(map.value_size()) == Ok(value_bytes) { Ok(map) } else { Err(BpfError::Form(name)) }
+            if usize::try_from(map.value_size()) == Ok(value_bytes) {
+                Ok(map)
+            } else {
+                Err(BpfError::Form(name))
+            }
         };
         Ok(Self {
             settings: sized("settings", size_of::<Settings>())?,

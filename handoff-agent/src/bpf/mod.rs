@@ -75,8 +75,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads the programs with `records` entries of replay memory. With a pin directory, maps pinned there by an earlier
-    /// agent are used again where they fit, and the others are pinned there.
+    /// Loads the programs with `records` entries of replay memory. With a pin directory, maps pinned there by an
+    /// earlier agent are used again where they fit, and the others are pinned there.
     ///
     /// # Errors
     /// The kernel refuses (privileges, version, no bpffs at `pin_dir`), or the object is broken.

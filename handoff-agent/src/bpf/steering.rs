@@ -65,7 +65,8 @@ impl<'a> Steering<'a> {
     /// The kernel refuses.
     pub fn set_ready(&self, ready: bool) -> Result<(), BpfError> {
         self.change(|settings| {
-            settings.flags = if ready { settings.flags | SETTING_READY } else { settings.flags & !SETTING_READY };
+            settings.flags =
+                if ready { settings.flags | SETTING_READY } else { settings.flags & !SETTING_READY };
         })
     }
 

@@ -122,7 +122,11 @@ pub(super) fn check(file: &Path, raw: raw::File) -> Result<Config, ConfigError> 
     let agent = raw.agent;
     let named = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if agent.name.is_empty() || agent.name.len() > NAME_BYTES_MAX || !named(&agent.name) {
-        return Err(place.value("agent.name", agent.name, "1 to 63 letters, digits, dots, dashes, underscores"));
+        return Err(place.value(
+            "agent.name",
+            agent.name,
+            "1 to 63 letters, digits, dots, dashes, underscores",
+        ));
     }
     if agent.interface.is_empty()
         || agent.interface.len() > INTERFACE_BYTES_MAX

@@ -44,7 +44,9 @@ pub enum ConfigError {
         allowed: &'static str,
     },
     /// Others than the owner may read the key file.
-    #[error("{file}: permissions {mode:04o}, allowed is 0600 or 0400: everybody who can read it can take connections")]
+    #[error(
+        "{file}: permissions {mode:04o}, allowed is 0600 or 0400: everybody who can read it can take connections"
+    )]
     KeyPermissions {
         /// The key file.
         file: PathBuf,

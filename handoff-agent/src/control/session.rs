@@ -20,7 +20,9 @@ pub enum SessionError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The switch speaks another version of the protocol.
-    #[error("the switch speaks version {0} of the control protocol, this agent {CONTROL_VERSION}; update the older one")]
+    #[error(
+        "the switch speaks version {0} of the control protocol, this agent {CONTROL_VERSION}; update the older one"
+    )]
     Version(u16),
     /// The switch wants nothing to do with this agent.
     #[error("the switch turned this agent away: {0}")]

@@ -151,7 +151,8 @@ fn kernel(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
 type Need = (&'static str, fn(i64) -> bool, i64, &'static str);
 
 fn tcp_settings(facts: &Facts) -> Vec<Finding> {
-    const OFFERED: &str = "the switch agrees with clients on this option; the kernel refuses handoffs that carry it";
+    const OFFERED: &str =
+        "the switch agrees with clients on this option; the kernel refuses handoffs that carry it";
     let needs: [Need; 6] = [
         ("tcp_syncookies", |v| v >= 1, 1, "with it off, the kernel answers every handoff with a reset"),
         ("tcp_timestamps", |v| v >= 1, 1, OFFERED),
@@ -259,7 +260,8 @@ fn interface_settings(facts: &Facts, interface: &str) -> Vec<Finding> {
         let name = format!("net/ipv4/conf/{interface}/{setting}");
         let mut finding = Finding::sysctl(facts, name.clone(), needed, why);
         if !good(all.max(needed)) {
-            finding.what = format!("net/ipv4/conf/all/{setting} is {all}, which no value of {name} outweighs");
+            finding.what =
+                format!("net/ipv4/conf/all/{setting} is {all}, which no value of {name} outweighs");
             finding.remedy = format!("echo {needed} > /proc/sys/net/ipv4/conf/all/{setting}");
             finding.mend = None;
         } else if all > value(interface, setting) {
@@ -291,7 +293,10 @@ fn addresses(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
             findings.push(Finding::error(
                 format!("the VIP {} is an address of {}", vip.address, wanted.interface),
                 "this host would answer ARP for the VIP and take clients away from the switch",
-                format!("ip address del {}/... dev {}, and let the agent put it on lo", vip.address, wanted.interface),
+                format!(
+                    "ip address del {}/... dev {}, and let the agent put it on lo",
+                    vip.address, wanted.interface
+                ),
             ));
         } else if on.is_empty() {
             findings.push(
@@ -309,8 +314,7 @@ fn addresses(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
 
 fn listener(facts: &Facts, vip: Endpoint) -> Option<Finding> {
     let Endpoint { address, port } = vip;
-    let serving: Vec<_> =
-        facts.listeners.iter().filter(|listener| listener.serves(address, port)).collect();
+    let serving: Vec<_> = facts.listeners.iter().filter(|listener| listener.serves(address, port)).collect();
     let finding = if serving.is_empty() {
         Finding::error(
             format!("nothing listens at {address}:{port} in this network namespace"),
@@ -321,12 +325,11 @@ fn listener(facts: &Facts, vip: Endpoint) -> Option<Finding> {
         Finding::error(
             format!("the listener at {address}:{port} speaks MPTCP"),
             "the kernel hands nothing to MPTCP listeners; programs in Go 1.24 and later listen so by default",
-            "let the server listen without MPTCP (Go: GODEBUG=multipathtcp=0), or sysctl net.mptcp.enabled=0 and restart it",
+            "let the server listen without MPTCP (Go: GODEBUG=multipathtcp=0), or set net.mptcp.enabled=0 and restart it",
         )
-    } else if serving
-        .iter()
-        .all(|listener| listener.interface != 0 && Some(listener.interface) != facts.interface.as_ref().map(|i| i.index))
-    {
+    } else if serving.iter().all(|listener| {
+        listener.interface != 0 && Some(listener.interface) != facts.interface.as_ref().map(|i| i.index)
+    }) {
         Finding::error(
             format!("the listener at {address}:{port} is bound to another interface"),
             "handoffs arrive on the data interface",
@@ -358,7 +361,10 @@ fn firewall(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
             )
             .warning(),
             RuleKind::NewMustBeSyn => notrack(Finding::error(
-                format!("a firewall rule drops connections to {address}:{port} that begin without SYN: {}", rule.text),
+                format!(
+                    "a firewall rule drops connections to {address}:{port} that begin without SYN: {}",
+                    rule.text
+                ),
                 "a handoff is one: it is dropped silently, after the kernel took it",
                 remedy,
             )),

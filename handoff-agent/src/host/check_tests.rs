@@ -131,7 +131,10 @@ fn each_tcp_setting_is_wanted_as_the_switch_announces() {
         assert_eq!((finding.severity, &finding.mend), (Severity::Error, &sysctl(name, good)), "{name}");
         assert_eq!(finding.what, format!("net/ipv4/{name} is {bad}"));
         let path = format!("net/ipv4/{name}");
-        assert_eq!(only(|facts| assert!(facts.sysctls.remove(&path).is_some())).what, format!("{path} is missing"));
+        assert_eq!(
+            only(|facts| assert!(facts.sysctls.remove(&path).is_some())).what,
+            format!("{path} is missing")
+        );
     }
     for (name, also_good) in [("tcp_syncookies", 2), ("tcp_timestamps", 2), ("tcp_ecn", 1), ("tcp_ecn", 3)] {
         let mut facts = fit();
@@ -170,13 +173,17 @@ fn the_larger_of_all_and_the_interface_counts() {
 
 #[test]
 fn the_interface_must_be_there_up_and_ours() {
-    let change = |change: fn(&mut Interface)| move |facts: &mut Facts| change(facts.interface.as_mut().expect("there"));
+    let change = |change: fn(&mut Interface)| {
+        move |facts: &mut Facts| change(facts.interface.as_mut().expect("there"))
+    };
     assert!(only(|facts| facts.interface = None).what.contains("no interface `data0`"));
     assert!(only(change(|interface| interface.running = false)).what.contains("down"));
     assert!(only(change(|interface| interface.ethernet = false)).what.contains("Ethernet"));
     let small = only(change(|interface| interface.mtu = 1400));
     assert_eq!((small.severity, small.what.as_str()), (Severity::Warning, "the MTU of data0 is 1400"));
-    assert!(only(|facts| drop(facts.addresses.remove(2))).what.contains("does not have the address 10.60.0.11"));
+    assert!(
+        only(|facts| drop(facts.addresses.remove(2))).what.contains("does not have the address 10.60.0.11")
+    );
     assert!(only(|facts| facts.loopback_up = false).what.contains("loopback"));
 }
 
@@ -217,7 +224,8 @@ fn somebody_must_listen_where_handoffs_go() {
     }
 }
 
-const NEW_MUST_BE_SYN: &str = "*filter\n-A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m state --state NEW -j DROP\n";
+const NEW_MUST_BE_SYN: &str =
+    "*filter\n-A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m state --state NEW -j DROP\n";
 
 #[test]
 fn a_firewall_that_wants_a_syn_is_found_until_the_vip_is_exempt() {

@@ -73,7 +73,8 @@ pub struct FirewallFacts {
 
 /// Names the settings that matter, as paths below `/proc/sys`.
 fn sysctl_names(interface: &str) -> Vec<String> {
-    let tcp = ["tcp_syncookies", "tcp_timestamps", "tcp_sack", "tcp_window_scaling", "tcp_ecn", "tcp_rfc1337"];
+    let tcp =
+        ["tcp_syncookies", "tcp_timestamps", "tcp_sack", "tcp_window_scaling", "tcp_ecn", "tcp_rfc1337"];
     let mut names: Vec<String> = tcp.iter().map(|name| format!("net/ipv4/{name}")).collect();
     for setting in ["rp_filter", "arp_ignore", "arp_announce"] {
         for scope in ["all", interface] {
@@ -141,9 +142,7 @@ pub fn gather_firewall() -> FirewallFacts {
 
 /// Reads major and minor version from a release as `6.8.0-45-generic`.
 pub(super) fn kernel_version(release: &str) -> (u32, u32) {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse().unwrap_or(0));
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 

@@ -135,7 +135,9 @@ fn not_syn(of: &Value) -> bool {
     let flags = |field: &Value| field["payload"]["protocol"] == "tcp" && field["payload"]["field"] == "flags";
     let left = &of["left"];
     let about_flags = flags(left) || left["&"].as_array().is_some_and(|operands| operands.iter().any(flags));
-    about_flags && (of["op"] == "!=" || of["op"] == "!") && values(&of["right"]).contains(&&Value::from("syn"))
+    about_flags
+        && (of["op"] == "!=" || of["op"] == "!")
+        && values(&of["right"]).contains(&&Value::from("syn"))
 }
 
 /// The values of a right side: one, or those of a set.
@@ -289,7 +291,8 @@ mod tests {
         let facts = nft(&format!(r#"[{FLAGS}, {set}, {{"counter": {{"packets": 0}}}}, {{"reject": {{}}}}]"#));
         assert_eq!(against_vip(&facts), Some(RuleKind::NewMustBeSyn));
         // tcp dport 443 ct state new tcp flags ! syn drop
-        let port = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 443}}"#;
+        let port = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}},
+            "right": 443}}"#;
         let facts = nft(&format!(r#"[{port}, {NEW}, {FLAGS}, {{"drop": null}}]"#));
         assert_eq!((against_vip(&facts), facts.rules.len()), (None, 1));
     }
@@ -344,7 +347,8 @@ mod tests {
     #[test]
     fn our_own_table_says_what_is_exempt() {
         let mut facts = FirewallFacts::default();
-        let listing = r#"{"nftables": [{"rule": {"family": "ip", "table": "baton_agent", "chain": "prerouting", "expr": [
+        let listing = r#"{"nftables": [{"rule": {"family": "ip", "table": "baton_agent", "chain": "prerouting", "expr":
+            [
             {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "10.60.0.100"}},
             {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 80}},
             {"notrack": null}]}},
@@ -361,7 +365,10 @@ mod tests {
             (format!("-A INPUT -d 10.60.0.100/32 {new_not_syn}"), Some(RuleKind::NewMustBeSyn)),
             (format!("-A INPUT ! -d 10.60.0.100/32 {new_not_syn}"), None),
             (format!("-A INPUT -d 10.61.0.0/255.255.0.0 {new_not_syn}"), None),
-            ("-A INPUT -p tcp ! --syn -m conntrack --ctstate INVALID,NEW -j REJECT".into(), Some(RuleKind::NewMustBeSyn)),
+            (
+                "-A INPUT -p tcp ! --syn -m conntrack --ctstate INVALID,NEW -j REJECT".into(),
+                Some(RuleKind::NewMustBeSyn),
+            ),
             ("-A INPUT -p tcp ! --syn -m conntrack ! --ctstate NEW -j DROP".into(), None),
             ("-A INPUT -p tcp --syn -m conntrack --ctstate NEW -j DROP".into(), None),
             (format!("-A INPUT -m multiport --dports 22,443:500 {new_not_syn}"), None),

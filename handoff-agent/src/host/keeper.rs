@@ -23,7 +23,9 @@ pub enum HostError {
     #[error("{0}: another baton-agent is running with this state_dir; stop it first")]
     Busy(PathBuf),
     /// What was changed before cannot be read.
-    #[error("{dir}: what was changed on this host cannot be read ({source}); restore it by hand and remove the directory")]
+    #[error(
+        "{dir}: what was changed on this host cannot be read ({source}); restore it by hand and remove the directory"
+    )]
     Log {
         /// The state directory.
         dir: PathBuf,
@@ -167,8 +169,7 @@ impl Keeper {
 fn notrack_table(vips: &[Endpoint]) -> String {
     use std::fmt::Write as _;
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
-    for (chain, address_field, port_field) in
-        [("prerouting", "daddr", "dport"), ("output", "saddr", "sport")]
+    for (chain, address_field, port_field) in [("prerouting", "daddr", "dport"), ("output", "saddr", "sport")]
     {
         let _ = writeln!(text, "chain {chain} {{\ntype filter hook {chain} priority raw; policy accept;");
         for Endpoint { address, port } in vips {

@@ -1,5 +1,5 @@
-//! The host: what a handoff needs of it ([`check`]), how it is ([`Facts`], [`gather`]), and what the agent changes about
-//! it and changes back ([`Keeper`]).
+//! The host: what a handoff needs of it ([`check()`]), how it is ([`Facts`], [`gather`]), and what the agent changes
+//! about it and changes back ([`Keeper`]).
 
 mod check;
 mod facts;

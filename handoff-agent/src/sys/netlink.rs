@@ -199,7 +199,8 @@ fn request(
     flags: u16,
 ) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
-    packet.header.flags = NLM_F_REQUEST | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK } | flags;
+    packet.header.flags =
+        NLM_F_REQUEST | if flags & NLM_F_DUMP == NLM_F_DUMP { 0 } else { NLM_F_ACK } | flags;
     packet.header.sequence_number = 1;
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
@@ -211,7 +212,8 @@ fn request(
         let received = socket.recv(&mut &mut buffer[..], 0)?;
         let mut rest = buffer.get(..received).unwrap_or(&buffer);
         while !rest.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
+            let answer =
+                NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).map_err(io::Error::other)?;
             let length = usize::try_from(answer.header.length).map_err(io::Error::other)?.next_multiple_of(4);
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => answers.push(message),

@@ -32,7 +32,8 @@ pub fn attach(
     interface: u32,
     direction: Direction,
 ) -> Result<Link, libbpf_rs::Error> {
-    let interface = i32::try_from(interface).map_err(|_| libbpf_rs::Error::from_raw_os_error(libc::ENODEV))?;
+    let interface =
+        i32::try_from(interface).map_err(|_| libbpf_rs::Error::from_raw_os_error(libc::ENODEV))?;
     let fits = match program.attach_type() {
         ProgramAttachType::TcxIngress => direction == Direction::Ingress,
         ProgramAttachType::TcxEgress => direction == Direction::Egress,
