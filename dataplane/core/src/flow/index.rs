@@ -108,3 +108,82 @@ impl Index {
         self.set(gap, Cell::default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const KEY: [u8; 16] = [7; 16];
+
+    fn tuple(number: u32) -> FourTuple {
+        FourTuple {
+            client: IpAddr::V4((0x0a00_0000 + number / 50_000).into()),
+            client_port: u16::try_from(number % 50_000).expect("below 50,000"),
+            vip: IpAddr::from([10, 60, 0, 100]),
+            vip_port: 80,
+        }
+    }
+
+    /// Two 4-tuples whose whole 32-bit hashes are equal: among 300,000 there are ten such pairs to be expected.
+    fn colliding_pair(index: &Index) -> (FourTuple, FourTuple) {
+        let mut seen: HashMap<u32, u32> = HashMap::new();
+        for number in 0..2_000_000 {
+            if let Some(earlier) = seen.insert(index.hash(&tuple(number)), number) {
+                return (tuple(earlier), tuple(number));
+            }
+        }
+        panic!("no collision among two million");
+    }
+
+    #[test]
+    fn equal_hashes_are_told_apart_by_the_owner() {
+        let mut index = Index::new(4, KEY);
+        let (first, second) = colliding_pair(&index);
+        let slots = [first, second];
+        let holds = |tuple: FourTuple| move |slot: u32| slots[usize::try_from(slot).expect("small")] == tuple;
+        index.insert(&first, 0);
+        assert_eq!(index.find(&second, holds(second)), None);
+        index.insert(&second, 1);
+        assert_eq!(index.find(&first, holds(first)), Some(0));
+        assert_eq!(index.find(&second, holds(second)), Some(1));
+        index.remove(&first, holds(first));
+        assert_eq!(index.find(&first, holds(first)), None);
+        assert_eq!(index.find(&second, holds(second)), Some(1), "the gap is closed");
+        index.remove(&second, holds(second));
+        assert!(index.cells.iter().all(|cell| cell.slot == 0));
+    }
+
+    #[test]
+    fn crowded_cells_lose_nobody_in_any_order_of_removal() {
+        // 8 slots in 16 cells: neighbours' probes run through each other and around the end.
+        for seed in 0..200u8 {
+            let mut index = Index::new(8, [seed; 16]);
+            let tuples: Vec<FourTuple> = (0..8).map(tuple).collect();
+            let mut slots: Vec<Option<FourTuple>> = tuples.iter().copied().map(Some).collect();
+            for (slot, tuple) in (0..).zip(&tuples) {
+                index.insert(tuple, slot);
+            }
+            for step in 0..8usize {
+                let gone = (step * 3 + usize::from(seed)) % 8;
+                let tuple = tuples[gone];
+                let at = |slot: u32| usize::try_from(slot).expect("small");
+                index.remove(&tuple, |slot| slots[at(slot)] == Some(tuple));
+                slots[gone] = None;
+                for (slot, tuple) in (0..).zip(&tuples) {
+                    let expected = slots[at(slot)].map(|_| slot);
+                    assert_eq!(index.find(tuple, |slot| slots[at(slot)] == Some(*tuple)), expected);
+                }
+            }
+            assert!(index.cells.iter().all(|cell| cell.slot == 0));
+        }
+    }
+
+    #[test]
+    fn the_key_decides_where_a_tuple_lies() {
+        let (one, other) = (Index::new(4, KEY), Index::new(4, [8; 16]));
+        let (first, second) = colliding_pair(&one);
+        assert_ne!(other.hash(&first), other.hash(&second));
+    }
+}

@@ -1,1 +1,292 @@
-//! Tests.
+use core::net::IpAddr;
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use smoltcp::wire::EthernetAddress;
+
+use super::*;
+use crate::entropy::Entropy;
+use crate::ids::PoolIndex;
+
+const CAPACITY: usize = 8;
+const SETTINGS: FlowSettings = FlowSettings {
+    count_max: CAPACITY,
+    holding: Micros::from_millis(400),
+    unconfirmed: Micros::from_millis(800),
+    established: Micros::from_millis(2_000),
+    closing: Micros::from_millis(1_200),
+};
+const START: Micros = Micros::from_secs(1_000);
+
+fn tuple(port: u16) -> FourTuple {
+    FourTuple {
+        client: IpAddr::from([10, 50, 0, 11]),
+        client_port: port,
+        vip: IpAddr::from([10, 60, 0, 100]),
+        vip_port: 80,
+    }
+}
+
+fn flow(port: u16, now: Micros) -> Flow {
+    let negotiated = Negotiated { mss: 1460, wscale: None, sack: true, timestamps: false, ecn: false };
+    Flow {
+        tuple: tuple(port),
+        backend: BackendIndex(0),
+        pool: PoolIndex(0),
+        generation: Generation(now.0),
+        base: Base { negotiated, seq: Seq(1), ack: Seq(2), tsval: 0, tsecr: 0 },
+        hold: None,
+        sent_until: Seq(1),
+        client_mac: EthernetAddress([2; 6]),
+        reopened: None,
+        refused_by: RefusedBy::default(),
+        created: now,
+        last_seen: now,
+    }
+}
+
+fn table() -> FlowTable {
+    FlowTable::new(&SETTINGS, &mut Entropy::from_seed(7))
+}
+
+#[test]
+fn every_event_in_every_state() {
+    use Event::{Confirm, Dispatch, Finish, Reset};
+    use State::{Closing, ClosingUnconfirmed, Established, Holding, Unconfirmed};
+    let events = [Dispatch, Confirm, Finish, Reset];
+    #[rustfmt::skip]
+    let expected = [
+        // from                Dispatch                  Confirm            Finish                    Reset
+        (Holding,            [Some(Unconfirmed),        Some(Holding),     None,                     None]),
+        (Unconfirmed,        [Some(Unconfirmed),        Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed)]),
+        (Established,        [Some(Established),        Some(Established), Some(Closing),            Some(Closing)]),
+        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing),     Some(ClosingUnconfirmed), Some(ClosingUnconfirmed)]),
+        (Closing,            [Some(Closing),            Some(Closing),     Some(Closing),            Some(Closing)]),
+    ];
+    assert_eq!(expected.map(|(state, _)| state), State::ALL);
+    for (state, row) in expected {
+        assert_eq!(events.map(|event| state.after(event)), row, "{state:?}");
+    }
+}
+
+#[test]
+fn what_is_confirmed_once_stays_so() {
+    for state in State::ALL {
+        for event in [Event::Dispatch, Event::Confirm, Event::Finish, Event::Reset] {
+            if let Some(after) = state.after(event) {
+                assert!(after.is_confirmed() || !state.is_confirmed(), "{state:?} {event:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn refusals_are_remembered_up_to_the_number_of_attempts() {
+    let mut refused = RefusedBy::default();
+    assert!(!refused.contains(BackendIndex(0)), "an empty list does not hold backend 0");
+    for backend in 1..=4 {
+        let may_retry = refused.note(BackendIndex(backend * 10));
+        assert_eq!(may_retry, usize::from(backend) < ATTEMPTS_MAX);
+        assert!(refused.contains(BackendIndex(backend * 10)));
+    }
+    assert!(!refused.note(BackendIndex(50)));
+    assert!(!refused.contains(BackendIndex(50)), "no place is left");
+}
+
+#[test]
+fn a_flow_polled_often_lives_for_its_timeout_and_at_most_a_quarter_more() {
+    let step = Micros::from_millis(10);
+    for (state, timeout) in [
+        (State::Holding, SETTINGS.holding),
+        (State::Unconfirmed, SETTINGS.unconfirmed),
+        (State::Established, SETTINGS.established),
+        (State::ClosingUnconfirmed, SETTINGS.closing),
+        (State::Closing, SETTINGS.closing),
+    ] {
+        for last_packet_ms in [0, 1, 99, 100, 101, 333, 1_000] {
+            let mut table = table();
+            let id = table.insert(flow(1, START), state).expect("room");
+            let mut now = START;
+            let last_seen = START.plus(Micros::from_millis(last_packet_ms));
+            loop {
+                if now <= last_seen
+                    && let Some(flow) = table.get_mut(id)
+                {
+                    flow.last_seen = now; // packets until then
+                }
+                if let Some(over) = table.expired(now, 64) {
+                    assert_eq!(over, id);
+                    break;
+                }
+                now = now.plus(step);
+            }
+            let seen = table.get(id).expect("not removed yet").0.last_seen;
+            let age = now.since(seen);
+            let longest = timeout.plus(Micros(timeout.0 / 4)).plus(step);
+            assert!(age >= timeout && age <= longest, "{state:?} lived {age:?}, timeout {timeout:?}");
+        }
+    }
+}
+
+#[test]
+fn looks_are_bounded_and_spread_over_calls() {
+    let mut table = FlowTable::new(&FlowSettings { count_max: 100, ..SETTINGS }, &mut Entropy::from_seed(1));
+    for port in 0..100 {
+        table.insert(flow(port, START), State::Unconfirmed).expect("room");
+    }
+    // All are due for a look, none is over: a call with few looks changes the order of those, and no more.
+    let look = START.plus(Micros::from_millis(200));
+    for _ in 0..10 {
+        assert_eq!(table.expired(look, 10), None);
+    }
+    let end = START.plus(Micros::from_millis(800));
+    let mut removed = 0;
+    for _ in 0..200 {
+        if let Some(id) = table.expired(end, 1) {
+            assert!(table.remove(id).is_some());
+            removed += 1;
+        }
+    }
+    assert_eq!((removed, table.len()), (100, 0));
+}
+
+#[test]
+fn a_full_table_says_so_and_takes_one_more_after_a_removal() {
+    let mut table = table();
+    let ids: Vec<FlowId> =
+        (0..8).map(|port| table.insert(flow(port, START), State::Established).expect("room")).collect();
+    assert_eq!(table.insert(flow(99, START), State::Established), Err(Full));
+    assert_eq!(table.find(&tuple(99)), None);
+    assert_eq!(table.evict(START.plus(Micros::from_secs(9))), None, "established flows are not given up");
+    assert_eq!(table.remove(ids[3]).map(|flow| flow.tuple), Some(tuple(3)));
+    assert_eq!(table.remove(ids[3]), None, "removed once");
+    assert!(table.insert(flow(99, START), State::Established).is_ok());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u16, State),
+    Remove(u16),
+    Touch(u16),
+    SetState(u16, State),
+    Evict,
+    /// Time passes, and whatever is over is removed.
+    Wait(u64),
+}
+
+const WAIT_MS_MAX: u64 = 120;
+
+fn step() -> impl Strategy<Value = Step> {
+    let port = 0..12u16;
+    let state = prop::sample::select(&State::ALL[..]);
+    prop_oneof![
+        4 => (port.clone(), state.clone()).prop_map(|(port, state)| Step::Insert(port, state)),
+        1 => port.clone().prop_map(Step::Remove),
+        3 => port.clone().prop_map(Step::Touch),
+        2 => (port, state).prop_map(|(port, state)| Step::SetState(port, state)),
+        1 => Just(Step::Evict),
+        3 => (1..=WAIT_MS_MAX).prop_map(Step::Wait),
+    ]
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    id: FlowId,
+    state: State,
+    last_seen: Micros,
+    /// The later of the last packet and the last change of state.
+    since: Micros,
+}
+
+fn timeout(state: State) -> Micros {
+    match state {
+        State::Holding => SETTINGS.holding,
+        State::Unconfirmed => SETTINGS.unconfirmed,
+        State::Established => SETTINGS.established,
+        State::ClosingUnconfirmed | State::Closing => SETTINGS.closing,
+    }
+}
+
+fn remove_all_over(table: &mut FlowTable, model: &mut HashMap<u16, Known>, now: Micros) {
+    while let Some(id) = table.expired(now, 64) {
+        let flow = table.remove(id).expect("named just now");
+        let known = model.remove(&flow.tuple.client_port).expect("in the model");
+        assert_eq!(known.id, id);
+        assert!(now.since(known.last_seen) >= timeout(known.state), "too early: {known:?} at {now:?}");
+    }
+    for known in model.values() {
+        let longest = Micros(timeout(known.state).0 * 5 / 4).plus(Micros::from_millis(WAIT_MS_MAX));
+        assert!(now.since(known.since) <= longest, "too late: {known:?} at {now:?}");
+    }
+}
+
+proptest! {
+    /// The table against a plain map and the rules in words.
+    #[test]
+    fn the_table_does_what_a_map_with_timers_does(steps in prop::collection::vec(step(), 1..300)) {
+        let mut table = table();
+        let mut model: HashMap<u16, Known> = HashMap::new();
+        let mut now = START;
+        for step in steps {
+            match step {
+                Step::Insert(port, _) if model.contains_key(&port) => {}
+                Step::Insert(port, state) => match table.insert(flow(port, now), state) {
+                    Ok(id) => {
+                        prop_assert!(model.len() < CAPACITY);
+                        model.insert(port, Known { id, state, last_seen: now, since: now });
+                    }
+                    Err(Full) => prop_assert_eq!(model.len(), CAPACITY),
+                },
+                Step::Remove(port) => {
+                    if let Some(id) = table.find(&tuple(port)) {
+                        prop_assert_eq!(table.remove(id).map(|flow| flow.tuple), Some(tuple(port)));
+                        prop_assert!(model.remove(&port).is_some());
+                    } else {
+                        prop_assert!(!model.contains_key(&port));
+                    }
+                }
+                Step::Touch(port) => if let Some(known) = model.get_mut(&port) {
+                    table.get_mut(known.id).expect("in the model").last_seen = now;
+                    (known.last_seen, known.since) = (now, now);
+                },
+                Step::SetState(port, state) => if let Some(known) = model.get_mut(&port) {
+                    table.set_state(known.id, state, now);
+                    (known.state, known.since) = (state, now);
+                },
+                Step::Evict => {
+                    let quiet = |known: &Known| {
+                        matches!(known.state, State::Closing | State::ClosingUnconfirmed)
+                            && now.since(known.last_seen) >= Micros::from_secs(1)
+                    };
+                    match table.evict(now) {
+                        Some(id) => {
+                            let flow = table.remove(id).expect("named just now");
+                            let known = model.remove(&flow.tuple.client_port).expect("in the model");
+                            prop_assert!(known.id == id && quiet(&known), "{known:?}");
+                        }
+                        None => prop_assert!(!model.values().any(quiet)),
+                    }
+                }
+                Step::Wait(ms) => {
+                    now = now.plus(Micros::from_millis(ms));
+                    remove_all_over(&mut table, &mut model, now);
+                }
+            }
+            prop_assert_eq!(table.len(), model.len());
+            prop_assert_eq!(table.is_empty(), model.is_empty());
+            for port in 0..12 {
+                let known = model.get(&port);
+                prop_assert_eq!(table.find(&tuple(port)), known.map(|known| known.id));
+                if let Some(known) = known {
+                    let (flow, state) = table.get(known.id).expect("found");
+                    prop_assert_eq!((flow.tuple, state), (tuple(port), known.state));
+                }
+            }
+            let mut listed: Vec<u16> = table.iter().map(|(flow, _)| flow.tuple.client_port).collect();
+            listed.sort_unstable();
+            let mut expected: Vec<u16> = model.keys().copied().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(listed, expected);
+        }
+    }
+}

@@ -77,3 +77,6 @@ impl Ethernet {
         Ok(Self { destination: view.dst_addr(), source: view.src_addr(), carries })
     }
 }
+
+#[cfg(test)]
+mod tests;
