@@ -434,3 +434,55 @@ fn an_agent_with_another_key_is_not_let_in_and_a_lost_switch_is_dialled_again() 
     let established = tcp_sockets(State::Established, Some(PORT)).expect("readable");
     assert_eq!(established, [], "probes leave nothing behind");
 }
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn handoffs_that_are_never_born_close_the_backend() {
+    let lab = Lab::new("");
+    let listener = listen();
+    let _agent = lab.start();
+    let mut switch = lab.welcome();
+    switch.await_ready();
+    // Only real clients are dropped: the self-test passes as before.
+    nft(&format!(
+        "table inet site {{\n chain input {{\n  type filter hook input priority 0;\n  ip saddr {CLIENT} drop\n }}\n}}\n"
+    ));
+    for port in 50_030..50_034 {
+        lab.net.send(&lab.net.client(port).frame(REQUEST));
+    }
+    let begun = Instant::now();
+    switch.await_report("closed", |report| {
+        !report.ready && report.reasons.iter().any(|reason| reason.contains("never became connections"))
+    });
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let refused = lab.net.client(50_040);
+    lab.net.send(&refused.frame(REQUEST));
+    let bounced = lab.net.await_answer(&refused);
+    assert_eq!(bounced.header.detail, handoff_proto::header::Detail::NotReady);
+    nft("flush ruleset\n");
+    switch.await_ready();
+    let client = lab.net.client(50_041);
+    lab.net.send(&client.frame(REQUEST));
+    drop(accept_client(&listener, &client));
+}
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn an_interface_that_went_away_is_attached_to_again() {
+    let mut lab = Lab::new("");
+    let listener = listen();
+    let agent = lab.start();
+    let mut switch = lab.welcome();
+    switch.await_ready();
+    let netlink = Netlink::open().expect("netlink");
+    netlink.delete_interface(lab.net.data_index).expect("deletable");
+    switch.await_report("without its interface", |report| {
+        !report.ready && report.reasons.iter().any(|reason| reason.contains("no interface `data0`"))
+    });
+    lab.net = Net::in_this_netns();
+    switch.await_ready();
+    let client = lab.net.client(50_050);
+    lab.net.send(&client.frame(REQUEST));
+    drop(accept_client(&listener, &client));
+    lab.detach_after(agent);
+}

@@ -35,6 +35,11 @@ impl Net {
         enter_new_netns();
         sysctl("conf/all/rp_filter", "0");
         sysctl("conf/default/rp_filter", "0");
+        Self::in_this_netns()
+    }
+
+    /// Makes the interfaces, in a namespace that has none of these.
+    pub fn in_this_netns() -> Self {
         let netlink = Netlink::open().expect("netlink");
         let up = |name: &str| {
             let interface = netlink.interface(name).expect("readable").expect("there");
