@@ -121,11 +121,11 @@ impl<'a> Supervisor<'a> {
         loop {
             let mut reasons = Vec::new();
             self.look_at_host(&mut reasons);
-            self.look_at_programs(&mut reasons);
             self.look_at_births(&mut reasons);
             if reasons.is_empty() {
                 self.try_out(&mut reasons);
             }
+            self.look_at_clock(&mut reasons);
             self.judge(Readiness { reasons });
             if stop.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
                 return;
@@ -191,10 +191,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn look_at_programs(&self, reasons: &mut Vec<String>) {
-        if self.attachment.is_none() {
-            reasons.push("the BPF programs are not attached".to_owned());
-        }
+    fn look_at_clock(&self, reasons: &mut Vec<String>) {
         if self.steering.flags() & SETTING_CLOCK_KNOWN == 0 {
             reasons.push("the switch's clock is not known yet".to_owned());
         }

@@ -28,7 +28,7 @@ fn assert_layout(btf: &Btf<'_>, name: &str, size: usize, fields: &[(&str, usize)
         .map(|member| {
             let bits = match member.attr {
                 libbpf_rs::btf::types::MemberAttr::Normal { offset } => offset,
-                libbpf_rs::btf::types::MemberAttr::BitField { offset, .. } => offset.into(),
+                libbpf_rs::btf::types::MemberAttr::BitField { offset, .. } => offset,
             };
             let bytes = usize::try_from(bits / 8).expect("small");
             (member.name.expect("named").to_string_lossy().into_owned(), bytes)

@@ -302,7 +302,7 @@ fn a_server_that_comes_late_makes_the_backend_ready() {
     drop(listener);
     let begun = Instant::now();
     switch.await_report("unwell", |report| !report.health[0].healthy);
-    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     lab.detach_after(_agent);
 }
 
@@ -425,7 +425,7 @@ fn an_agent_with_another_key_is_not_let_in_and_a_lost_switch_is_dialled_again() 
     drop(switch);
     let lost = Instant::now();
     let mut again = lab.welcome();
-    assert!(lost.elapsed() < Duration::from_millis(250), "{:?}", lost.elapsed());
+    assert!(lost.elapsed() < Duration::from_millis(500), "{:?}", lost.elapsed());
     again.await_ready();
     // A switch that says nothing any more is left for a new connection.
     let mut last = lab.welcome();

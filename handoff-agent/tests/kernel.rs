@@ -328,3 +328,38 @@ fn plain_packets_without_a_socket_draw_no_reset_but_a_report() {
     wire.assert_quiet(&client);
     assert_nothing_to_accept(&listener);
 }
+
+fn shell(script: &str) {
+    let output = std::process::Command::new("sh").args(["-ec", script]).output().expect("sh");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A network card delivers packets in batches: all of one pass the ingress program before the first reaches TCP. The
+/// same is had here by polling the interface in a thread that cannot run while this one sends.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn segments_in_one_batch_with_their_handoff_wait_for_its_socket() {
+    let (wire, listener) = (Wire::new(), listen());
+    shell("ethtool -K data0 gro on; ethtool -K wire0 tso off");
+    shell("unshare -m sh -ec 'mount -t sysfs none /mnt; echo 1 > /mnt/class/net/data0/threaded'");
+    let this = rustix::thread::gettid().as_raw_nonzero();
+    shell(&format!(
+        "taskset -p 1 {this}; chrt -f -p 50 {this}\n\
+         for task in $(grep -l '^napi/data0-' /proc/[0-9]*/comm); do\n\
+         task=${{task#/proc/}}; taskset -p 1 ${{task%/comm}} || true; done"
+    ));
+    for port in 42_000..42_020 {
+        let client = wire.client(port);
+        let frames: Vec<Vec<u8>> = (0..6)
+            .map(|number| Client { seq: BASE_SEQ.add(1_000 * number), ..client }.frame(&[7; 1_000]))
+            .collect();
+        frames.iter().for_each(|frame| wire.send(frame));
+        std::thread::sleep(Duration::from_millis(2)); // lets the other thread run
+        let (mut stream, _) = accept(&listener);
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("settable"); // less than a retransmission
+        assert_reads(&mut stream, &[7; 6_000]);
+    }
+    let counters = wire.programs.maps().counters().expect("readable");
+    assert!(counters.value("requeued") > 0, "no batch was received");
+    assert_eq!(["assigned", "born", "delivered"].map(|name| counters.value(name)), [20, 20, 100]);
+}

@@ -16,7 +16,7 @@ struct Sample {
 }
 
 /// Estimates the switch's clock less our monotonic one. The error is at most half of the quickest round trip, plus what
-/// the clocks drift apart in [`SAMPLES`] exchanges.
+/// the clocks drift apart in sixteen exchanges.
 #[derive(Clone, Debug, Default)]
 pub struct ClockEstimate {
     samples: VecDeque<Sample>,
