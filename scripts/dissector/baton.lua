@@ -11,6 +11,8 @@ local MAGIC = 0x42544f4e -- "BTON"
 local VERSION = 1
 local WSCALE_MAX = 14
 local FLAGS_KNOWN = 0x000f
+local TYPE_GONE = 6
+local QUOTE_BYTES = 40
 
 local TYPES = {
     [1] = "HANDOFF", [2] = "FORWARD", [3] = "KILL", [4] = "KILLED", [5] = "BUSY",
@@ -132,6 +134,20 @@ local function summary(kind, buffer)
     return text .. " generation " .. tostring(buffer(32, 8):uint64()) .. " | "
 end
 
+-- GONE carries the first 40 bytes of a packet, whose lengths speak of more. Shows them as if that were all, for Wireshark
+-- would call every such packet malformed.
+local function quoted(buffer)
+    local range = buffer(HEADER_BYTES)
+    if range:len() ~= QUOTE_BYTES or range(0, 1):uint() ~= 0x45 then
+        return range:tvb()
+    end
+    local bytes = range:bytes()
+    bytes:set_index(2, 0)
+    bytes:set_index(3, QUOTE_BYTES)
+    bytes:set_index(32, 0x50)
+    return bytes:tvb("Quoted headers, lengths mended")
+end
+
 local ip = Dissector.get("ip")
 
 function baton.dissector(buffer, pinfo, root)
@@ -160,7 +176,7 @@ function baton.dissector(buffer, pinfo, root)
     tree:append_text(", " .. text:gsub(" | $", ""))
     pinfo.cols.info = text
     if length > HEADER_BYTES then
-        ip:call(buffer(HEADER_BYTES):tvb(), pinfo, root)
+        ip:call(kind == TYPE_GONE and quoted(buffer) or buffer(HEADER_BYTES):tvb(), pinfo, root)
         pinfo.cols.protocol = "Baton"
         pinfo.cols.info:prepend(text)
     end
