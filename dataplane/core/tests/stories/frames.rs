@@ -208,8 +208,6 @@ fn mend(frame: &mut [u8], tcp: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     /// `World::give` checks at each step that a frame is counted exactly once.
     #[test]
     fn arbitrary_bytes_never_panic_and_are_counted_once(

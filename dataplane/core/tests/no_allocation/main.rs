@@ -1,0 +1,288 @@
+//! Proves that the packet path allocates nothing: every allocation while a switch looks at a frame is counted.
+
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "the stories use the rest of it")]
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use baton_core::switch::Learned;
+use baton_core::{Counters, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict};
+use common::client::{BARE, Client, USUAL, get, len};
+use common::packets::{ACK, FIN, arp, ethernet, icmp_echo, ipv4, read_message, read_tcp, udp};
+use common::world::{
+    Answer, BACKEND_MACS, BACKENDS, BROADCAST, GATEWAY, ROUTER_MAC, START, SWITCH, SWITCH_MAC, VIP, settings,
+    snapshot,
+};
+
+thread_local! {
+    /// Allocations of this thread while counting, `None` while not. Constant and without a destructor: reading it
+    /// allocates nothing itself.
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+fn note() {
+    COUNT.with(|count| count.set(count.get().map(|so_far| so_far + 1)));
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // Freeing on the packet path would show that something was allocated before.
+        note();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations<T>(act: impl FnOnce() -> T) -> (T, u64) {
+    COUNT.with(|count| count.set(Some(0)));
+    let result = act();
+    let counted = COUNT.with(Cell::take);
+    (result, counted.expect("counting"))
+}
+
+/// An outbox that has its memory already.
+struct Shelf {
+    bytes: [[u8; 2048]; 40],
+    lengths: [usize; 40],
+    count: usize,
+    shared: usize,
+}
+
+impl Outbox for Shelf {
+    fn transmit(&mut self, frame: &[u8]) -> bool {
+        self.bytes[self.count][..frame.len()].copy_from_slice(frame);
+        self.lengths[self.count] = frame.len();
+        self.count += 1;
+        true
+    }
+
+    fn share(&mut self, _: Learned) {
+        self.shared += 1;
+    }
+}
+
+struct Bench {
+    switch: Switch,
+    now: Micros,
+    shelf: Box<Shelf>,
+    paths: usize,
+    counters: Arc<Counters>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let counters = Arc::new(Counters::default());
+        let settings = Settings { flow_count_max: 8, ..settings() };
+        let switch =
+            Switch::new(settings, Arc::new(snapshot()), Arc::clone(&counters), Entropy::from_seed(1), START)
+                .expect("settings that work");
+        let shelf = Box::new(Shelf { bytes: [[0; 2048]; 40], lengths: [0; 40], count: 0, shared: 0 });
+        let mut bench = Self { switch, now: START, shelf, paths: 0, counters };
+        bench.poll("announcements and questions");
+        for (address, mac) in BACKENDS.into_iter().zip(BACKEND_MACS).chain([(GATEWAY, ROUTER_MAC)]) {
+            bench.give("an ARP reply", &arp(2, (address, mac), (SWITCH, SWITCH_MAC), SWITCH_MAC));
+        }
+        bench
+    }
+
+    /// Gives a frame and insists that nothing was allocated; returns the verdict and the frame afterwards.
+    fn give(&mut self, what: &str, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut buffer = vec![0; 128 + frame.len() + 128];
+        buffer[128..128 + frame.len()].copy_from_slice(frame);
+        let mut view = Frame::new(&mut buffer, 128, frame.len()).expect("inside");
+        let Self { switch, now, shelf, .. } = self;
+        let (verdict, counted) = allocations(|| switch.receive(&mut view, *now, &mut **shelf));
+        assert_eq!(counted, 0, "{what} ({verdict:?}) allocates");
+        self.paths += 1;
+        (verdict, view.bytes().to_vec())
+    }
+
+    fn poll(&mut self, what: &str) -> Vec<Vec<u8>> {
+        self.shelf.count = 0;
+        let Self { switch, now, shelf, .. } = self;
+        let ((), counted) = allocations(|| switch.poll(*now, &mut **shelf));
+        assert_eq!(counted, 0, "{what} allocates");
+        let shelf = &self.shelf;
+        (0..shelf.count).map(|at| shelf.bytes[at][..shelf.lengths[at]].to_vec()).collect()
+    }
+
+    fn connect(&mut self, client: &mut Client) {
+        let (_, answer) = self.give("a SYN", &client.syn().frame());
+        client.take_syn_ack(&read_tcp(&answer));
+        self.give("the handshake's acknowledgment", &client.ack(0));
+    }
+
+    fn request(&mut self, client: &mut Client, path: &str) -> Vec<u8> {
+        self.connect(client);
+        let (verdict, frame) = self.give("a request", &client.data(0, &get(path)));
+        assert_eq!(verdict, Verdict::Forward);
+        frame
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let (vector, counted) = allocations(|| vec![1u8; 10]);
+    assert!(counted >= 1);
+    let ((), counted) = allocations(|| drop(vector));
+    assert_eq!(counted, 1);
+    let (sum, counted) = allocations(|| (0..10).sum::<u32>());
+    assert_eq!((sum, counted), (45, 0));
+}
+
+#[test]
+fn handshakes_and_idle_clients_allocate_nothing() {
+    let mut bench = Bench::new();
+    for offer in [USUAL, BARE] {
+        let mut client = Client::with(offer);
+        bench.connect(&mut client);
+        bench.give("a keepalive probe", &client.segment(u32::MAX, ACK, b"").frame());
+        bench.give("an idle FIN", &client.fin(0));
+        let wrong = Client { peer_isn: client.peer_isn ^ 1 << 31, ..client };
+        bench.give("data under a wrong cookie", &wrong.data(0, &get("/files/a")));
+        bench.give("a RST", &wrong.rst(0));
+    }
+    assert_eq!(bench.counters.event(Event::SynAcks), 2);
+}
+
+#[test]
+fn flows_allocate_nothing_from_request_to_end() {
+    let mut bench = Bench::new();
+    let mut client = Client::new();
+    let sent = len(&get("/files/a"));
+    bench.request(&mut client, "/files/a");
+    bench.give("a repeated request", &client.data(0, &get("/files/a")));
+    client.read = 10;
+    bench.give("a confirmation", &client.ack(sent));
+    bench.give("an upload", &client.data(sent, &[b'x'; 1364]));
+    let mut again = Client { isn: client.isn.wrapping_add(1 << 20), read: 0, ..client.clone() };
+    bench.connect(&mut again);
+    bench.give("a reused 4-tuple", &again.data(0, &get("/files/b")));
+    assert_eq!(bench.counters.event(Event::FlowsReplaced), 1);
+    bench.give("a FIN", &again.segment(sent, FIN | ACK, b"").frame());
+    let mut routed = Client::at_port(9);
+    bench.request(&mut routed, "/routed/a");
+    routed.read = 10;
+    bench.give("a routed packet", &routed.ack(sent));
+    bench.give("a RST", &routed.rst(sent));
+    for seconds in [5, 10, 15, 20] {
+        bench.now = START.plus(Micros::from_secs(seconds));
+        bench.poll("expiry");
+    }
+    assert_eq!(bench.counters.event(Event::FlowsExpired), 1, "the routed one");
+    bench.now = START.plus(Micros::from_secs(60));
+    bench.poll("expiry");
+}
+
+#[test]
+fn held_heads_allocate_nothing_up_to_their_limits() {
+    let mut bench = Bench::new();
+    let long = format!("GET /files/a HTTP/1.1\r\nHost: b\r\nCookie: {}\r\n\r\n", "c".repeat(15_000));
+    let mut client = Client::new();
+    bench.connect(&mut client);
+    bench.shelf.count = 0;
+    let mut at = 0;
+    for piece in long.as_bytes().chunks(1364) {
+        bench.give("a piece of a head", &client.data(at, piece));
+        bench.give("the same again", &client.data(at, piece));
+        at += len(piece);
+    }
+    assert_eq!(bench.shelf.count, long.len() / 1364, "all but the last");
+    let mut endless = Client::at_port(2);
+    bench.connect(&mut endless);
+    for at in 0..33 {
+        bench.give("a head byte by byte", &endless.data(at, b"G"));
+    }
+    let mut overlong = Client::at_port(3);
+    bench.connect(&mut overlong);
+    for at in 0..13 {
+        bench.give("a head too long", &overlong.data(at * 1364, &[b'G'; 1364]));
+    }
+    let mut unfinished = Client::at_port(4);
+    bench.connect(&mut unfinished);
+    bench.give("the beginning of a head", &unfinished.data(0, b"GET "));
+    for seconds in [5, 10, 15] {
+        bench.now = START.plus(Micros::from_secs(seconds));
+        bench.poll("the end of a held head");
+    }
+    assert_eq!(bench.counters.event(Event::HoldsExpired), 1);
+}
+
+#[test]
+fn refusals_allocate_nothing() {
+    let mut bench = Bench::new();
+    let mut client = Client::new();
+    let first = read_message(&bench.request(&mut client, "/files/a"));
+    let (_, second) = bench.give("a refusal", &Answer::refused(&first).frame());
+    bench.give("a refusal by all", &Answer::refused(&read_message(&second)).frame());
+    let message = read_message(&bench.request(&mut Client::at_port(2), "/files/a"));
+    let forged = Answer { flip: 1, ..Answer::refused(&message) };
+    bench.give("a forged refusal", &forged.frame());
+    bench.give("a notice", &Answer::of(&message, 6).frame());
+    let mut steered = Answer::refused(&message);
+    steered.covered[30] = 3;
+    assert_eq!(bench.give("another lcore's answer", &steered.frame()).0, Verdict::Steer(3));
+    let none = ethernet(SWITCH_MAC, ROUTER_MAC, 0x0800, &ipv4([10, 0, 0, 1], SWITCH, 17, &udp(1, 7171, b"")));
+    bench.give("an empty message", &none);
+}
+
+#[test]
+fn requests_refused_and_a_full_table_allocate_nothing() {
+    let mut bench = Bench::new();
+    for (port, path) in (1..).zip(["/nowhere", "/dead/a", "/\0"]) {
+        let mut client = Client::at_port(port);
+        bench.connect(&mut client);
+        let (verdict, _) = bench.give("a request nobody serves", &client.data(0, &get(path)));
+        assert_eq!(verdict, Verdict::Reply);
+    }
+    for port in 100..108 {
+        bench.request(&mut Client::at_port(port), "/files/a");
+    }
+    let mut late = Client::at_port(200);
+    bench.connect(&mut late);
+    bench.give("a request to a full table", &late.data(0, &get("/files/a")));
+    assert_eq!(bench.switch.flow_count(), 8);
+}
+
+#[test]
+fn arp_and_ping_allocate_nothing() {
+    let mut bench = Bench::new();
+    let stranger = ([10, 60, 0, 77], [2, 0, 0, 0, 9, 9]);
+    bench.give("an ARP question", &arp(1, stranger, (VIP, [0; 6]), BROADCAST));
+    bench.give("another's ARP question", &arp(1, stranger, ([10, 60, 0, 78], [0; 6]), BROADCAST));
+    bench.give("a moved neighbor", &arp(1, (BACKENDS[0], [2; 6]), (BACKENDS[0], [0; 6]), BROADCAST));
+    bench.give("a ping", &icmp_echo([10, 50, 0, 11], VIP, SWITCH_MAC, ROUTER_MAC, &[7; 1400]));
+    bench.give("noise", &[0xff; 60]);
+    for seconds in 1..60 {
+        bench.now = START.plus(Micros::from_secs(seconds));
+        bench.poll("questions");
+    }
+    assert_eq!(bench.counters.event(Event::ArpAnnouncements), 9);
+}
