@@ -22,6 +22,8 @@ const REDIAL: Duration = Duration::from_millis(100);
 const REDIAL_UNWANTED: Duration = Duration::from_secs(2);
 /// How long an attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A connection that lasted as long is worth a line when it is lost, even if the reason is the same as last time.
+const STABLE: Duration = Duration::from_secs(1);
 /// How soon a change of readiness or health is noticed and told.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -75,7 +77,11 @@ impl Dialer<'_> {
     pub fn run(&self, load: &mut LoadMeter<'_>, stop: &AtomicBool) {
         let mut told = String::new();
         while !stop.load(Ordering::Relaxed) {
+            let begun = Instant::now();
             let Err(lost) = self.connection(load, stop) else { return };
+            if begun.elapsed() > STABLE {
+                told.clear();
+            }
             let text = lost.to_string();
             if text != told {
                 tracing::warn!(switch = %self.switch, why = text, "no connection to the switch; dialling on");

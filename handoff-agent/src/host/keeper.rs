@@ -158,7 +158,7 @@ impl Keeper {
                     .map_err(refused(format!("setting {} back to {}", change.name, change.was))),
             }
         }));
-        if changes.bpffs && fs::read_dir(mounts::BPFFS).is_ok_and(|mut entries| entries.next().is_none()) {
+        if changes.bpffs && !mounts::bpffs_in_use() {
             results.push(mounts::unmount_bpffs().map_err(refused(format!("unmounting {}", mounts::BPFFS))));
         }
         results.into_iter().collect::<Result<(), _>>()?;

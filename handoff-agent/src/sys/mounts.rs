@@ -36,6 +36,14 @@ pub fn mount_bpffs() -> io::Result<()> {
     mount("bpf", BPFFS, "bpf", flags, c"mode=0700").map_err(Into::into)
 }
 
+/// Says whether somebody has pinned something at the top of [`BPFFS`]; the kernel's own files do not count.
+pub fn bpffs_in_use() -> bool {
+    let of_the_kernel = ["maps.debug", "progs.debug"];
+    fs::read_dir(BPFFS).is_ok_and(|entries| {
+        entries.flatten().any(|entry| !of_the_kernel.iter().any(|name| entry.file_name() == *name))
+    })
+}
+
 /// Takes the BPF file system at [`BPFFS`] away again.
 ///
 /// # Errors
