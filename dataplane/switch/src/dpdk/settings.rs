@@ -18,8 +18,10 @@ pub(super) const MEMORY_MB_MAX: usize = 1 << 20;
 const POOL_CACHE_FRAMES: usize = 256;
 /// Frames each lcore may hold beyond its rings: queued to another lcore, or copies not yet sent.
 const HELD_FRAMES: usize = 1024;
-/// Bytes one mbuf takes in the pool: header, metadata, headroom, data room, padding and its ring slot.
+/// Bytes one mbuf takes in a pool of hugepages: header, metadata, headroom, data room, padding and its ring slot.
 const FRAME_FOOTPRINT_BYTES: usize = 2500;
+/// The same in ordinary memory: DPDK puts no mbuf across two pages, so that each takes one.
+const FRAME_FOOTPRINT_BYTES_ORDINARY: usize = 4096;
 /// What the EAL itself takes of its memory, in MiB.
 const EAL_OVERHEAD_MB: usize = 8;
 
@@ -97,7 +99,9 @@ impl DpdkSettings {
     }
 
     fn memory_needed_mb(&self) -> usize {
-        EAL_OVERHEAD_MB + (self.pool_frames() * FRAME_FOOTPRINT_BYTES).div_ceil(1 << 20)
+        let frame_bytes =
+            if self.hugepages { FRAME_FOOTPRINT_BYTES } else { FRAME_FOOTPRINT_BYTES_ORDINARY };
+        EAL_OVERHEAD_MB + (self.pool_frames() * frame_bytes).div_ceil(1 << 20)
     }
 
     /// The settings in the form capsule reads. Its core ids can only be made by deserialising.
@@ -198,6 +202,16 @@ mod tests {
         assert_eq!(lab().pool_frames(), 4095);
         assert_eq!(two.pool_frames(), 8191);
         assert!(two.pool_frames() > 2 * (1024 + 1024 + 2 * 32 + 384 + 1000));
+    }
+
+    #[test]
+    fn a_frame_in_ordinary_memory_takes_a_page() {
+        // Measured: 16,383 frames fit 72 MiB and not 64.
+        let long = DpdkSettings { lcores: vec![0, 1], rx_descriptors: 4096, memory_mb: 71, ..lab() };
+        assert_eq!(long.pool_frames(), 16383);
+        assert!(matches!(long.check(), Err(SettingsError::Memory { needed_mb: 72, .. })));
+        assert!(DpdkSettings { memory_mb: 72, ..long.clone() }.check().is_ok());
+        assert!(DpdkSettings { hugepages: true, ..long }.check().is_ok());
     }
 
     #[test]
