@@ -280,6 +280,16 @@ fn every_flipped_bit_fails_verification() {
 }
 
 #[test]
+fn generations_are_ordered_across_the_wrap() {
+    let last = Generation(u64::MAX);
+    assert!(Generation(0).newer_than(last) && !last.newer_than(Generation(0)));
+    assert!(!last.newer_than(last), "an equal one is not newer");
+    assert_eq!(Generation::next(Some(last), Micros(u64::MAX)), Generation(0));
+    let half = Generation(1 << 63);
+    assert!(!half.newer_than(Generation(0)) && half.newer_than(Generation(1)), "the far half lies behind");
+}
+
+#[test]
 fn every_impossible_field_is_told() {
     let (vector, _) = first();
     let good = bytes(&vector.frame)[HEADER_AT..INNER_AT].to_vec();

@@ -133,6 +133,17 @@ fn a_retransmission_that_tells_another_story_is_refused() {
 }
 
 #[test]
+fn a_segment_from_before_the_head_is_no_part_of_it() {
+    let mut world = World::new();
+    let client = connected(&mut world);
+    assert_eq!(world.give(&client.data(0, b"GET /files/a")).verdict, Verdict::Absorb);
+    for payload in [&b""[..], b"?", b"?GET /files/a HTTP/1.0\r\n\r\n"] {
+        world.expect_drop(&client.data(u32::MAX, payload), DropReason::HoldRepeat);
+    }
+    assert_eq!(world.flow(client.tuple()).expect("still held").state, State::Holding);
+}
+
+#[test]
 fn damaged_and_empty_segments_of_a_held_head_change_nothing() {
     let mut world = World::new();
     let client = connected(&mut world);
