@@ -24,7 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Baton's agent on a backend: turns handoffs into connections of an unmodified server.
 ///
-/// Exit status: 0 all well, 1 something failed or is missing, 2 wrong usage.
+/// Exit status: 0 all well, 1 something failed or is missing, 2 wrong usage. Environment: BATON_LOG sets what is logged,
+/// such as "debug" (info).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -51,7 +52,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

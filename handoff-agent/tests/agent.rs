@@ -76,7 +76,7 @@ impl Lab {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_baton-agent"));
-        command.args(arguments).arg("--config").arg(self.dir.join("agent.toml")).env("RUST_LOG", "info");
+        command.args(arguments).arg("--config").arg(self.dir.join("agent.toml")).env("BATON_LOG", "info");
         command
     }
 
