@@ -51,7 +51,8 @@ def switch_config(plan, run_dir, changes=None):
         # The second CPU for the packets where there is one.
         "dpdk": {"device": "net_af_packet0,iface=data0", "main_lcore": 0,
                  "lcores": [1 if (os.cpu_count() or 1) > 1 else 0],
-                 "rx_descriptors": 1024, "tx_descriptors": 1024, "hugepages": False, "memory_mb": 64,
+                 # Long rings: here the switch shares its CPU with clients and servers and may wait some ms for it.
+                 "rx_descriptors": 4096, "tx_descriptors": 1024, "hugepages": False, "memory_mb": 128,
                  "mtu": MTU_BYTES, "idle": "nap"},
         "control": {"listen": SWITCH_CONTROL, "metrics": SWITCH_METRICS,
                     "admin_socket": str(run_dir / "switch.sock")},

@@ -61,6 +61,11 @@ class Lab:
             self._state.data["phase"] = "up"
             self._state.save()
 
+    def start_baton(self, switch_settings=None, agent_settings=None):
+        """Start switch and agents in a lab that is up without them, and wait until a client is served."""
+        baton.check_binaries(self.bin_dir)
+        self._start_baton(bool(self.processes.names()), switch_settings, agent_settings)
+
     def down(self):
         """End the lab's processes and remove its namespaces and pins. Nothing happens where there is no lab."""
         require_root()
@@ -108,19 +113,22 @@ class Lab:
             for host in self.plan.of_role("proxy"):
                 self.start_haproxy()
         if with_baton:
-            self._say("switch and agents")
-            _mount_bpffs()
-            baton.write_keys(self.run_dir / "keys.toml")
-            (self.run_dir / "switch.log").unlink(missing_ok=True)
-            self.write_switch_config(switch_settings)
-            self.start_switch()
+            self._start_baton(with_servers, switch_settings, agent_settings)
+
+    def _start_baton(self, with_servers, switch_settings, agent_settings):
+        self._say("switch and agents")
+        _mount_bpffs()
+        baton.write_keys(self.run_dir / "keys.toml")
+        (self.run_dir / "switch.log").unlink(missing_ok=True)
+        self.write_switch_config(switch_settings)
+        self.start_switch()
+        for host in self.plan.backends:
+            self.write_agent_config(host.name, agent_settings)
+            self.start_agent(host.name, wait=False)
+        if with_servers:
             for host in self.plan.backends:
-                self.write_agent_config(host.name, agent_settings)
-                self.start_agent(host.name, wait=False)
-            if with_servers:
-                for host in self.plan.backends:
-                    self.wait_served_by(host.name)
-            self._say(f"ready: {self.url('/')}")
+                self.wait_served_by(host.name)
+        self._say(f"ready: {self.url('/')}")
 
     def _note_namespace(self, namespace):
         self._state.data["namespaces"][namespace] = network.namespace_inode(namespace)

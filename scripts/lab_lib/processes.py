@@ -22,10 +22,20 @@ def _stat_fields(pid):
     return text.rpartition(")")[2].split()
 
 
+def _is_over(pid, fields):
+    """Whether a process holds nothing any more. A leader is a zombie while its other threads still end."""
+    if fields[0] not in "ZX":
+        return False
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def start_time(pid):
     """When a process started, in clock ticks since boot; None if it is gone or a zombie."""
     fields = _stat_fields(pid)
-    return int(fields[19]) if fields and fields[0] not in "ZX" else None
+    return int(fields[19]) if fields and not _is_over(pid, fields) else None
 
 
 def group_members(leader_pid, leader_start):
@@ -39,8 +49,8 @@ def group_members(leader_pid, leader_start):
         if not entry.isdigit():
             continue
         fields = _stat_fields(entry)
-        if fields and fields[0] not in "ZX" and fields[2] == fields[3] == str(leader_pid) \
-                and int(fields[19]) >= leader_start:
+        if fields and fields[2] == fields[3] == str(leader_pid) and int(fields[19]) >= leader_start \
+                and not _is_over(entry, fields):
             members.append(int(entry))
     return sorted(members)
 

@@ -1,4 +1,4 @@
-"""The lab all lab tests share: clients, router, switch, four backends (the last behind the router)."""
+"""The lab most lab tests share: clients, router, switch, four backends (the last behind the router)."""
 
 import os
 import sys
@@ -12,22 +12,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lab_lib import Lab  # noqa: E402
 from lab_lib.system import tail  # noqa: E402
 
-PREFIX = "batontest"
+# BATON_TEST_PREFIX: for a second run of these tests on the same machine at the same time.
+PREFIX = os.environ.get("BATON_TEST_PREFIX", "batontest")
+# A second lab of one backend, for what would disturb the first: its host is checked, changed and restored.
+SMALL_PREFIX = f"{PREFIX}s"
+# A third one, in which a connection waits.
+WAITING_PREFIX = f"{PREFIX}w"
 ROUTED_BACKEND = "backend4"
 CLOSING_TIMEOUT_S = 3
 UNCONFIRMED_TIMEOUT_S = 5
 # How long a client may think between handshake and request in the test of that name.
 PAUSE_S = 100
+# Everything in it is tested twice: with one lcore on one queue, and with two lcores on two queues.
+CPUS = min(os.cpu_count() or 1, 2)
+LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 else {"one-lcore": [0]}
+
+
+@pytest.fixture(scope="session", params=LCORES)
+def lab(request):
+    """A lab that is up for all its tests. Its short timers let tests see flows end."""
+    _require_root()
+    lab = Lab(PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    lab.lcores = LCORES[request.param]
+    settings = {"dpdk": {"lcores": lab.lcores},
+                "flows": {"closing_timeout_s": CLOSING_TIMEOUT_S, "unconfirmed_timeout_s": UNCONFIRMED_TIMEOUT_S}}
+    with lab.running(backends=3, clients=2, routed=1, switch_settings=settings):
+        yield lab
 
 
 @pytest.fixture(scope="session")
-def lab():
-    """A lab that is up for the whole run. Its short timers let tests see flows end."""
-    if os.geteuid() != 0:
-        pytest.fail("lab tests make network namespaces: run them as root")
-    lab = Lab(PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
-    flows = {"closing_timeout_s": CLOSING_TIMEOUT_S, "unconfirmed_timeout_s": UNCONFIRMED_TIMEOUT_S}
-    with lab.running(backends=3, clients=2, routed=1, switch_settings={"flows": flows}):
+def waiting_lab():
+    """A lab in which nothing happens but a pause, beside the other tests."""
+    _require_root()
+    lab = Lab(WAITING_PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    with lab.running(backends=1, clients=1):
         yield lab
 
 
@@ -37,10 +55,23 @@ def paused_connection(request):
     if not any(item.path.name == "test_pause.py" for item in request.session.items):
         yield None
         return
-    lab = request.getfixturevalue("lab")
-    connection = lab.connect("client1")
+    connection = request.getfixturevalue("waiting_lab").connect("client1")
     yield connection, time.monotonic()
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def small_lab():
+    """A lab with one backend and one client, at first without switch and agent."""
+    _require_root()
+    lab = Lab(SMALL_PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    with lab.running(backends=1, clients=1, with_baton=False):
+        yield lab
+
+
+def _require_root():
+    if os.geteuid() != 0:
+        pytest.fail("lab tests make network namespaces: run them as root")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +88,7 @@ def parts_survive(request):
     assert not dead, f"left dead: {dead}"
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """The test that waits longest comes last: the others fill its pause."""
     items.sort(key=lambda item: item.path.name == "test_pause.py")
@@ -67,7 +99,8 @@ def pytest_runtest_makereport(item):
     """A failure shows the ends of the switch's and agents' logs."""
     outcome = yield
     report = outcome.get_result()
-    lab = getattr(item, "funcargs", {}).get("lab")
+    arguments = getattr(item, "funcargs", {})
+    lab = next((arguments[n] for n in ("lab", "small_lab", "waiting_lab") if n in arguments), None)
     if report.failed and lab is not None and lab.plan:
         logs = [lab.run_dir / "switch.log", *(lab.backend_dir(h.name) / "agent.log" for h in lab.plan.backends)]
         for log in logs:

@@ -75,14 +75,19 @@ def curl(lab, *arguments, client="client1", timeout_s=60):
                    timeout_s=timeout_s + 10).stdout
 
 
+def told(lab, *question):
+    """What `batonctl ... --json` answers."""
+    return json.loads(lab.batonctl(*question, "--json").stdout)
+
+
 def status(lab):
     """`batonctl status --json`."""
-    return json.loads(lab.batonctl("status", "--json").stdout)
+    return told(lab, "status")
 
 
 def counters(lab):
     """`batonctl counters --json` as {name: value}."""
-    return {entry["name"]: entry["value"] for entry in json.loads(lab.batonctl("counters", "--json").stdout)}
+    return {entry["name"]: entry["value"] for entry in told(lab, "counters")}
 
 
 def flow_count(lab):
@@ -90,14 +95,28 @@ def flow_count(lab):
     return status(lab)["flows"]
 
 
+def flow_of(lab, connection):
+    """The switch's flow of a client's connection, or None."""
+    address, port = connection.getsockname()
+    flows = [f for f in told(lab, "flows", "--limit", "10000")["flows"]
+             if (f["tuple"]["client"], f["tuple"]["client_port"]) == (address, port)]
+    assert len(flows) <= 1, flows
+    return flows[0] if flows else None
+
+
+def backend_of(lab, name):
+    """What the switch says of one backend."""
+    return next(backend for backend in told(lab, "backends") if backend["name"] == name)
+
+
 def eventually(condition, *, timeout_s, what):
-    """Wait for something that must come to pass within a stated time; returns what it saw."""
+    """Wait for something that must come to pass within a stated time; returns what it saw. `what`: text, or makes it."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what() if callable(what) else what}"
         time.sleep(0.05)
 
 
@@ -107,8 +126,19 @@ def log_mark(lab, backend):
 
 
 def log_since(lab, backend, mark):
-    """The access log's entries after a mark."""
+    """The access log's entries after a mark: those the server has written by now."""
     return lab.access_log(backend)[mark:]
+
+
+def logged(lab, backend, mark, wanted, count=1):
+    """Wait until `count` entries after a mark fulfil `wanted`, and return them. nginx logs a moment after it answers.
+
+    Returns at once when there are as many: ask later for entries that must not be there.
+    """
+    def found():
+        return [entry for entry in log_since(lab, backend, mark) if wanted(entry)]
+    eventually(lambda: len(found()) >= count, timeout_s=2, what=f"{count} such lines in the log of {backend}")
+    return found()
 
 
 def sockets(lab, backend, filter_text=f"src {VIP}"):

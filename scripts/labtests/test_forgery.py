@@ -155,32 +155,66 @@ def test_only_the_base_segment_opens_a_socket(forger):
     _check_refused(forger, send_all)
 
 
+def test_the_tag_of_another_connection(forger):
+    """A whole header that is good for one connection, in front of a packet of another."""
+    def send_all():
+        own, other = forger.new_tuple(), forger.new_tuple()
+        forger.send(forger.message().header_for(own, forger.key), other)
+        return {own.client_port, other.client_port}
+    _check_refused(forger, send_all)
+
+
+class Tap:
+    """Sees what arrives at a backend's data interface, before any program there does."""
+
+    def __init__(self, lab):
+        self.socket = lab.socket(BACKEND, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.bind(("data0", 3))
+
+    def handoffs(self, port):
+        """The frames in the tunnel that came until now for a client's port."""
+        self.socket.settimeout(0.3)
+        frames = []
+        try:
+            while True:
+                frame = self.socket.recv(2048)
+                # Ethernet 14, IP 20, UDP 8, header 56, IP 20: the ports of the client's packet.
+                if frame[36:38] == struct.pack("!H", HANDOFF_PORT) and frame[42:46] == b"BTON" \
+                        and frame[118:122] == struct.pack("!HH", port, VIP_PORT):
+                    frames.append(frame)
+        except TimeoutError:
+            return frames
+
+
+def _replay_is_harmless(lab, forger, delay_s, close):
+    mark = log_mark(lab, BACKEND)
+    tap = Tap(lab)
+    with tap.socket, lab.connect("client1") as connection:
+        port = connection.getsockname()[1]
+        ask(connection, "/files/1k", close=close)
+        if close:
+            assert connection.recv(1) == b""
+            connection.close()
+        frames = tap.handoffs(port)
+        assert frames, "no handoff was seen on the wire"
+        time.sleep(delay_s)
+        for frame in frames:
+            forger.send_frame(frame)
+        time.sleep(0.5)
+        assert len([e for e in log_since(lab, BACKEND, mark) if e["port"] == port]) == 1, "the request ran again"
+        states = {s["state"] for s in sockets(lab, BACKEND) if s["peer"].endswith(f":{port}")}
+        assert states <= ({"TIME-WAIT"} if close else {"ESTAB"}), states
+        if not close:
+            assert ask(connection, "/files/1k").backend == BACKEND, "the connection goes on"
+    assert get(lab, "/files/1k").status == 200
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 2.5])
 def test_replay_after_close(lab, forger, delay_s):
     """Every frame the switch sent for a finished connection, sent again as it was: at once, and when it is stale."""
-    mark = log_mark(lab, BACKEND)
-    with lab.connect("client1") as connection:
-        port = connection.getsockname()[1]
-        ask(connection, "/files/1k", close=True)
-        assert connection.recv(1) == b""
-    forger.socket.settimeout(0.3)
-    frames = []
-    try:
-        while True:
-            frame = forger.socket.recv(2048)
-            if len(frame) > 120 and frame[12:14] == b"\x08\x00" and frame[23] == 17 \
-                    and frame[36:38] == struct.pack("!H", HANDOFF_PORT) and frame[42:46] == b"BTON" \
-                    and frame[118:120] == struct.pack("!H", port):
-                frames.append(frame)
-    except TimeoutError:
-        pass
-    assert frames, "no handoff was seen on the wire"
-    time.sleep(delay_s)
-    for frame in frames:
-        forger.send_frame(frame)
-    time.sleep(0.5)
-    mine = [e for e in log_since(lab, BACKEND, mark) if e["port"] == port]
-    assert len(mine) == 1, "the request ran again"
-    states = {s["state"] for s in sockets(lab, BACKEND) if s["peer"].endswith(f":{port}")}
-    assert states <= {"TIME-WAIT"}, states
-    assert get(lab, "/files/1k").status == 200
+    _replay_is_harmless(lab, forger, delay_s, close=True)
+
+
+def test_replay_within_a_connection(lab, forger):
+    """The same while the connection lives: its socket is neither doubled nor disturbed."""
+    _replay_is_harmless(lab, forger, 0.0, close=False)

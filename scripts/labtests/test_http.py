@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROUTED_BACKEND
-from helpers import ask, curl, get, log_mark, log_since, read_answer, request, status
+from helpers import ask, curl, flow_of, get, log_mark, logged, read_answer, request, status
 
 from lab_lib.content import sha256_of
+from lab_lib.topology import VIP
 
 PARALLEL = 200
 
@@ -26,9 +27,12 @@ def test_the_server_sees_the_true_client(lab):
     with lab.connect("client2") as connection:
         address, port = connection.getsockname()
         assert ask(connection, "/files/1k").backend == "backend1"
-    entries = [e for e in log_since(lab, "backend1", mark) if (e["client"], e["port"]) == (address, port)]
+        flow = flow_of(lab, connection)
+    entries = logged(lab, "backend1", mark, lambda e: (e["client"], e["port"]) == (address, port))
     assert [e["request"] for e in entries] == ["GET /files/1k HTTP/1.1"]
+    assert entries[0]["server"] == VIP, "the server sees the VIP as its own address"
     assert address == lab.address_of("client2")
+    assert (flow["backend"], flow["tuple"]["vip"]) == ("backend1", VIP), flow
 
 
 def test_http_1_0_closes_after_its_answer(lab):
@@ -52,17 +56,19 @@ def test_keep_alive_is_one_handoff(lab):
         port = connection.getsockname()[1]
         for _ in range(20):
             assert ask(connection, "/files/4k").sha256 == sha256_of(lab.content_dir / "4k")
-    entries = [e for e in log_since(lab, "backend1", mark) if e["port"] == port]
+    entries = logged(lab, "backend1", mark, lambda e: e["port"] == port, 20)
     assert [e["request_number"] for e in entries] == list(range(1, 21))
     assert len({e["connection"] for e in entries}) == 1
     assert status(lab)["handoffs"] == before + 1
 
 
 def test_every_connection_is_one_handoff(lab):
-    before = status(lab)["handoffs"]
+    before, mark = status(lab)["handoffs"], log_mark(lab, "backend1")
     for _ in range(20):
         assert get(lab, "/files/1k").status == 200
     assert status(lab)["handoffs"] == before + 20
+    entries = logged(lab, "backend1", mark, lambda e: True, 20)
+    assert len({e["port"] for e in entries}) == len({e["connection"] for e in entries}) == len(entries) == 20
 
 
 def test_pipelined_requests_are_answered_in_order(lab):
@@ -117,4 +123,4 @@ def test_200_parallel_connections(lab):
         for connection in connections:
             connection.close()
     assert {answer.sha256 for answer in answers} == {sha256_of(lab.content_dir / "64k")}
-    assert ports <= {entry["port"] for entry in log_since(lab, "backend1", mark)}
+    assert {e["port"] for e in logged(lab, "backend1", mark, lambda e: e["port"] in ports, PARALLEL)} == ports

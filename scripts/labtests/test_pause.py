@@ -3,11 +3,21 @@
 import time
 
 from conftest import PAUSE_S
-from helpers import ask
+from helpers import ask, flow_count
 
 
-def test_request_100_s_after_the_handshake(paused_connection):
+def test_request_100_s_after_the_handshake(waiting_lab, paused_connection):
     connection, connected = paused_connection
+    assert flow_count(waiting_lab) == 0
     time.sleep(max(0.0, connected + PAUSE_S - time.monotonic()))
     answer = ask(connection, "/who")
-    assert answer.status == 200 and answer.backend
+    assert answer.status == 200 and answer.backend == "backend1"
+
+
+def test_request_after_the_switch_was_restarted(waiting_lab):
+    """The cookie is all there is, and the key file outlives the process that issued it."""
+    with waiting_lab.connect("client1") as connection:
+        waiting_lab.kill_switch()
+        waiting_lab.start_switch()
+        waiting_lab.wait_served_by("backend1")
+        assert ask(connection, "/who").backend == "backend1"
