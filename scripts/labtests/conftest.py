@@ -18,6 +18,8 @@ PREFIX = os.environ.get("BATON_TEST_PREFIX", "batontest")
 SMALL_PREFIX = f"{PREFIX}s"
 # A third one, in which a connection waits.
 WAITING_PREFIX = f"{PREFIX}w"
+# BATON_BIN_DIR: where the programs are, if not in target/release.
+BIN_DIR = os.environ.get("BATON_BIN_DIR")
 ROUTED_BACKEND = "backend4"
 CLOSING_TIMEOUT_S = 3
 UNCONFIRMED_TIMEOUT_S = 5
@@ -32,7 +34,7 @@ LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 
 def lab(request):
     """A lab that is up for all its tests. Its short timers let tests see flows end."""
     _require_root()
-    lab = Lab(PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    lab = Lab(PREFIX, bin_dir=BIN_DIR)
     lab.lcores = LCORES[request.param]
     settings = {"dpdk": {"lcores": lab.lcores},
                 "flows": {"closing_timeout_s": CLOSING_TIMEOUT_S, "unconfirmed_timeout_s": UNCONFIRMED_TIMEOUT_S}}
@@ -44,7 +46,7 @@ def lab(request):
 def waiting_lab():
     """A lab in which nothing happens but a pause, beside the other tests."""
     _require_root()
-    lab = Lab(WAITING_PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    lab = Lab(WAITING_PREFIX, bin_dir=BIN_DIR)
     with lab.running(backends=1, clients=1):
         yield lab
 
@@ -64,7 +66,7 @@ def paused_connection(request):
 def small_lab():
     """A lab with one backend and one client, at first without switch and agent."""
     _require_root()
-    lab = Lab(SMALL_PREFIX, bin_dir=os.environ.get("BATON_BIN_DIR"))
+    lab = Lab(SMALL_PREFIX, bin_dir=BIN_DIR)
     with lab.running(backends=1, clients=1, with_baton=False):
         yield lab
 

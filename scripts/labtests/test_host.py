@@ -1,0 +1,249 @@
+"""The agent and its host: what it finds, what it mends, what it leaves behind. With real rules and a real kernel."""
+
+import ctypes
+import json
+import struct
+from contextlib import contextmanager
+
+import pytest
+from helpers import ask, backend_of, eventually, get
+
+from lab_lib import baton, network
+
+BACKEND = "backend1"
+CHAIN = "chain input {\ntype filter hook input priority 0; policy accept;\n"
+# Rules as operators write them; each makes every handoff vanish. A line each: nft wants the brackets apart.
+WANTS_A_SYN = {
+    "nft, flags masked": CHAIN + "ct state new tcp flags & (fin|syn|rst|ack) != syn drop\n}\n",
+    "nft, flags first": CHAIN + "tcp flags != syn ct state new counter drop\n}\n",
+    "nft, not syn": CHAIN + "ct state { invalid, new } tcp dport 80 tcp flags ! syn reject\n}\n",
+}
+IPTABLES_RULE = ["INPUT", "-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+# No reader of rules sees through this one; a handoff that is tried does.
+HIDDEN = "chain late {\ntcp flags & syn == 0 drop\n}\n" + CHAIN + "ct state vmap { new : jump late }\n}\n"
+
+
+# --- what a host is like --------------------------------------------------------------------------------------
+
+def _tcx_programs(namespace, interface):
+    """How many BPF programs sit at an interface's tcx hooks, by BPF_PROG_QUERY (bpf(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    counts = []
+    with network.entered(namespace):
+        index = ctypes.c_uint(libc.if_nametoindex(interface.encode())).value
+        for attach_type in (46, 47):  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
+            query = ctypes.create_string_buffer(struct.pack("=IIIIQII40x", index, attach_type, 0, 0, 0, 0, 0))
+            if libc.syscall(321, 16, query, len(query)) != 0:
+                raise OSError(ctypes.get_errno(), "BPF_PROG_QUERY")
+            counts.append(struct.unpack_from("=I", query, 24)[0])
+    return counts
+
+
+def _host(lab):
+    """Everything about a backend that an agent may change, in a form that can be compared."""
+    def shown(*argv):
+        return lab.run(BACKEND, argv).stdout
+
+    links = json.loads(shown("ip", "-j", "link"))
+    addresses = json.loads(shown("ip", "-j", "address"))
+    return {
+        "links": sorted((link["ifname"], link["flags"], link["mtu"]) for link in links),
+        "addresses": sorted((a["ifname"], info["local"]) for a in addresses for info in a["addr_info"]),
+        "routes": shown("ip", "-j", "route", "show", "table", "all"),
+        "rules": shown("ip", "rule"),
+        "firewall": shown("nft", "list", "ruleset"),
+        "settings": shown("sysctl", "-a", "-r", r"^net\.ipv4\.(conf|tcp|neigh)"),
+        "programs": _tcx_programs(lab.plan.namespace(BACKEND), "data0"),
+        "pins": baton.pin_directory(lab.plan, lab.plan.hosts[BACKEND]).exists(),
+        "state": (lab.backend_dir(BACKEND) / "agent-state").exists(),
+    }
+
+
+def _agent(lab, *arguments, check=True):
+    """Run baton-agent with this backend's configuration; returns subprocess.CompletedProcess."""
+    config = lab.backend_dir(BACKEND) / "agent.toml"
+    return lab.run(BACKEND, [lab.bin_dir / "baton-agent", "--config", config, *arguments], check=check)
+
+
+@contextmanager
+def _firewall(lab, rules):
+    lab.run(BACKEND, ["nft", "-f", "-"], stdin=f"table inet fw {{\n{rules}}}\n")
+    try:
+        yield
+    finally:
+        lab.run(BACKEND, ["nft", "delete", "table", "inet", "fw"])
+
+
+@pytest.fixture
+def with_agent(small_lab):
+    """Starts switch and agent afresh with settings for the agent, and detaches after the test."""
+    def start(**settings):
+        small_lab.write_agent_config(BACKEND, {"agent": settings})
+        small_lab.start_agent(BACKEND, wait=False)
+    if "switch" not in small_lab.processes.names():
+        small_lab.start_baton()
+        small_lab.stop_agent(BACKEND)
+        _agent(small_lab, "detach")
+    yield start
+    small_lab.stop_agent(BACKEND)
+    _agent(small_lab, "detach")
+
+
+def _served(lab):
+    return eventually(lambda: lab.run("client1", ["curl", "-s", "--max-time", "1", lab.url("/who")], check=False
+                                      ).stdout.strip() == BACKEND, timeout_s=10, what="a client is served")
+
+
+# --- tests ----------------------------------------------------------------------------------------------------
+
+def test_detach_leaves_nothing_behind(small_lab):
+    """First of this file, on a host that never had an agent: afterwards it is as if it never had one."""
+    before = _host(small_lab)
+    assert before["programs"] == [0, 0] and not before["pins"] and not before["state"]
+    small_lab.start_baton()
+    during = _host(small_lab)
+    assert during["programs"] == [1, 1] and during["pins"] and during["state"], "the agent changed nothing"
+    assert ("lo", "10.60.0.100") in during["addresses"] and during["settings"] != before["settings"]
+    refused = _agent(small_lab, "detach", check=False)
+    assert refused.returncode != 0 and "running" in refused.stderr, "not under a running agent"
+    small_lab.stop_agent(BACKEND)
+    assert _host(small_lab)["programs"] == [1, 1], "without its agent, a backend goes on with what it has"
+    _agent(small_lab, "detach")
+    assert _host(small_lab) == before
+    _agent(small_lab, "detach")  # once more does no harm
+    assert _host(small_lab) == before
+
+
+def test_detach_after_a_crash_in_the_presence_of_a_firewall(small_lab, with_agent):
+    """What a killed agent changed is written down: rules of its own, too."""
+    before = _host(small_lab)
+    with _firewall(small_lab, WANTS_A_SYN["nft, flags masked"]):
+        with_agent()
+        _served(small_lab)
+        assert "notrack" in _host(small_lab)["firewall"]
+        small_lab.kill_agent(BACKEND)
+        _agent(small_lab, "detach")
+        assert "notrack" not in _host(small_lab)["firewall"]
+    assert _host(small_lab) == before
+
+
+def test_check_of_a_host_that_is_fit_and_of_one_that_is_not(small_lab, with_agent):
+    with_agent()
+    _served(small_lab)
+    fit = _agent(small_lab, "--check", check=False)
+    assert fit.returncode == 0 and "fit for handoffs" in fit.stdout, fit.stdout
+    small_lab.stop_agent(BACKEND)
+    _agent(small_lab, "detach")
+    before = _host(small_lab)
+    bare = _agent(small_lab, "--check", check=False)
+    assert bare.returncode == 1 and "10.60.0.100 is not an address of this host" in bare.stdout, bare.stdout
+    for words in ("arp_ignore is 0", "arp_announce is 0", "why: ", "remedy: ip address add 10.60.0.100/32 dev lo"):
+        assert words in bare.stdout, bare.stdout
+    assert _host(small_lab) == before, "--check changes nothing"
+
+
+@pytest.mark.parametrize("setting, value, good", [
+    ("net.ipv4.tcp_syncookies", 0, 1), ("net.ipv4.tcp_timestamps", 0, 1), ("net.ipv4.tcp_rfc1337", 1, 0),
+    ("net.ipv4.conf.data0.rp_filter", 1, 0),
+])
+def test_check_names_a_wrong_setting_and_its_remedy(small_lab, with_agent, setting, value, good):
+    with_agent()
+    _served(small_lab)
+    small_lab.stop_agent(BACKEND)
+    was = small_lab.run(BACKEND, ["sysctl", "-n", setting]).stdout.strip()
+    small_lab.run(BACKEND, ["sysctl", "-qw", f"{setting}={value}"])
+    try:
+        found = _agent(small_lab, "--check", check=False)
+    finally:
+        small_lab.run(BACKEND, ["sysctl", "-qw", f"{setting}={was}"])
+    assert found.returncode == 1 and setting.rpartition(".")[2] in found.stdout and "remedy: " in found.stdout
+    assert was == str(good) or setting.endswith("rp_filter")
+
+
+@pytest.mark.parametrize("rules", WANTS_A_SYN.values(), ids=WANTS_A_SYN.keys())
+def test_check_finds_nftables_rules_that_want_a_syn(small_lab, with_agent, rules):
+    with_agent()
+    _served(small_lab)
+    small_lab.stop_agent(BACKEND)
+    with _firewall(small_lab, rules):
+        found = _agent(small_lab, "--check", check=False)
+    assert found.returncode == 1, found.stdout
+    assert "firewall" in found.stdout and "inet fw" in found.stdout and "notrack" in found.stdout, found.stdout
+    assert _agent(small_lab, "--check", check=False).returncode == 0
+
+
+def test_check_finds_iptables_rules_that_want_a_syn(small_lab, with_agent):
+    with_agent()
+    _served(small_lab)
+    small_lab.stop_agent(BACKEND)
+    small_lab.run(BACKEND, ["iptables", "-A", *IPTABLES_RULE])
+    try:
+        found = _agent(small_lab, "--check", check=False)
+    finally:
+        small_lab.run(BACKEND, ["iptables", "-D", *IPTABLES_RULE])
+        small_lab.run(BACKEND, ["nft", "delete", "table", "ip", "filter"])
+    assert found.returncode == 1 and "iptables" in found.stdout and "ctstate NEW" in found.stdout, found.stdout
+
+
+def test_an_agent_that_may_not_change_the_host_says_what_it_lacks(small_lab, with_agent):
+    """`manage_host = false`: the backend gets nothing, and the switch knows the reason."""
+    before = _host(small_lab)
+    with_agent(manage_host=False)
+    told = eventually(lambda: (b := backend_of(small_lab, BACKEND))["report_age_ms"] is not None and b,
+                      timeout_s=5, what="a report")
+    assert not told["usable"] and any("10.60.0.100" in reason for reason in told["reasons"]), told
+    after = _host(small_lab)
+    assert (after["addresses"], after["settings"], after["firewall"]) == \
+        (before["addresses"], before["settings"], before["firewall"])
+
+
+def test_a_firewall_the_agent_may_not_touch_makes_it_unready(small_lab, with_agent):
+    with_agent()
+    _served(small_lab)
+    small_lab.stop_agent(BACKEND)
+    with _firewall(small_lab, WANTS_A_SYN["nft, flags masked"]):
+        with_agent(manage_host=False)
+        told = eventually(lambda: (b := backend_of(small_lab, BACKEND))["report_age_ms"] is not None
+                          and not b["usable"] and "firewall" in str(b["reasons"]) and b, timeout_s=5, what="a report")
+        assert "firewall rule drops" in told["reasons"][0], told
+    small_lab.stop_agent(BACKEND)
+
+
+def test_a_firewall_the_agent_may_mend_is_mended(small_lab, with_agent):
+    with _firewall(small_lab, WANTS_A_SYN["nft, flags first"]):
+        with_agent()
+        _served(small_lab)
+        with small_lab.connect("client1") as connection:
+            assert ask(connection, "/files/64k").status == 200
+
+
+def test_the_self_test_finds_what_no_reading_of_rules_finds(small_lab, with_agent):
+    with _firewall(small_lab, HIDDEN):
+        with_agent()
+        told = eventually(lambda: "self-test" in str((b := backend_of(small_lab, BACKEND))["reasons"]) and b,
+                          timeout_s=10, what="the self-test fails")
+        assert not told["usable"] and "10.60.0.100:80" in str(told["reasons"]), told
+    _served(small_lab)  # it is tried again by itself
+
+
+def test_the_self_test_shows_in_no_log_and_leaves_no_socket(small_lab, with_agent):
+    entries = len(small_lab.access_log(BACKEND))
+    with_agent()
+    _served(small_lab)
+    logged = small_lab.access_log(BACKEND)[entries:]
+    assert {entry["client"] for entry in logged} <= {small_lab.address_of("client1")}, logged
+    assert "198.18." not in small_lab.run(BACKEND, ["ss", "-tan"]).stdout
+    assert get(small_lab, "/who").backend == BACKEND
+
+
+def test_http_health_judges_by_the_status(small_lab, with_agent):
+    """A server that listens and says 404 is not well."""
+    for path, usable in (("/healthz", True), ("/nowhere", False)):
+        small_lab.write_agent_config(BACKEND, {"vip": [{"address": "10.60.0.100", "port": 80,
+                                                        "health": f"http:{path}"}]})
+        small_lab.start_agent(BACKEND, wait=False)
+        told = eventually(lambda: (b := backend_of(small_lab, BACKEND))["usable"] == usable
+                          and (usable or "404" in str(b["reasons"])) and b,  # noqa: B023
+                          timeout_s=10, what=f"{path}: usable {usable}")
+        assert usable or "10.60.0.100:80" in str(told["reasons"]), told
+        small_lab.stop_agent(BACKEND)
