@@ -132,6 +132,8 @@ pub struct Backend {
     pub report_age_ms: Option<u64>,
     /// Release of its agent.
     pub agent_release: Option<String>,
+    /// Milliseconds by which its wall clock was ahead of the switch's when its agent connected; negative if behind.
+    pub clock_ahead_ms: Option<i64>,
     /// What it has to do, as it last reported.
     pub load: Option<Load>,
     /// Pools it belongs to.

@@ -41,6 +41,8 @@ pub enum FromAgent {
         vips: Vec<Vip>,
         /// The agent's release, for the operator's eyes.
         release: String,
+        /// The backend's wall clock when it wrote this. Nothing depends on it; it lets an operator see clocks that are wrong.
+        time: Micros,
     },
     /// How the backend is doing.
     Report(Report),

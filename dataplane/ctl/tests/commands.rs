@@ -106,6 +106,7 @@ fn backends() -> Vec<Backend> {
         next_hop_mac: Some("02:00:00:00:00:0b".to_owned()),
         report_age_ms: Some(87),
         agent_release: Some("0.1.0".to_owned()),
+        clock_ahead_ms: Some(0),
         load: Some(Load {
             established: 5,
             born: 40,

@@ -167,6 +167,7 @@ impl Agent {
             address: IpAddr::from(address),
             vips: vec![VIP],
             release: "0.1.0".to_owned(),
+            time: Micros::from_secs(1_700_000_000),
         };
         let answer = agent.say(&hello);
         (agent, answer)

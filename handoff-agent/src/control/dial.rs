@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use handoff_proto::Vip;
 use handoff_proto::control::{CONTROL_VERSION, FromAgent, REPORT_INTERVAL, Report, SILENCE_MAX};
 use handoff_proto::keys::Key;
+use handoff_proto::{Micros, Vip};
 use thiserror::Error;
 
 use super::{Event, Session, SessionError};
@@ -102,6 +102,7 @@ impl Dialer<'_> {
             address: self.identity.address.into(),
             vips: self.identity.vips.clone(),
             release: env!("CARGO_PKG_VERSION").to_owned(),
+            time: Micros(clock::wall_us()),
         }
     }
 

@@ -183,6 +183,7 @@ mod tests {
             address: [10, 60, 0, 11].into(),
             vips: vec![],
             release: "0".into(),
+            time: Micros(0),
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Hello {
     pub vips: Vec<Vip>,
     /// Its release.
     pub release: String,
+    /// Its wall clock when it wrote this.
+    pub time: Micros,
 }
 
 /// Why an agent is turned away, with a remedy.
@@ -100,6 +102,7 @@ struct Member {
     /// VIPs whose requests some rule may send here.
     needed: Vec<NamedVip>,
     release: Option<String>,
+    clock_ahead_ms: Option<i64>,
     vips: Vec<Vip>,
     load: Option<Load>,
     /// Why it is not usable, as far as its reports say.
@@ -125,6 +128,7 @@ impl Roster {
                 standing: Standing::Absent(Absence::Never),
                 needed: catalog.vips_of(index).into_iter().cloned().collect(),
                 release: None,
+                clock_ahead_ms: None,
                 vips: Vec::new(),
                 load: None,
                 unfit: Vec::new(),
@@ -138,7 +142,7 @@ impl Roster {
     /// # Errors
     /// Says why it does not belong here.
     pub fn greet(&mut self, session: SessionId, hello: Hello, now: Micros) -> Result<BackendIndex, Refusal> {
-        let Hello { version, name, address, vips, release } = hello;
+        let Hello { version, name, address, vips, release, time } = hello;
         if version != CONTROL_VERSION {
             return Err(Refusal::Version(version));
         }
@@ -159,6 +163,7 @@ impl Roster {
                 member.standing.after(Happening::Greeting, session, now).unwrap_or(member.standing);
             member.vips = vips;
             member.release = Some(plain(&release));
+            member.clock_ahead_ms = Some(ahead_ms(time, now));
             member.load = None;
             member.unfit = vec!["its agent has not reported yet".to_owned()];
         });
@@ -245,6 +250,7 @@ impl Roster {
                 next_hop_mac: None,
                 report_age_ms: member.standing.heard().map(|heard| now.since(heard).0 / 1000),
                 agent_release: member.release.clone(),
+                clock_ahead_ms: member.clock_ahead_ms,
                 load: member.load,
                 pools: self.catalog.pools_of(index).map(str::to_owned).collect(),
             })
@@ -297,6 +303,11 @@ fn shortcomings(member: &Member, report: &Report) -> Vec<String> {
         }
     }
     found
+}
+
+/// Says by how many milliseconds `time` is ahead of `now`; negative if behind.
+fn ahead_ms(time: Micros, now: Micros) -> i64 {
+    (i128::from(time.0) - i128::from(now.0)).div_euclid(1000).try_into().unwrap_or(i64::MAX)
 }
 
 /// Makes text from an agent fit for logs and terminals: one line, no control characters, bounded.

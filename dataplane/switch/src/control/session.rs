@@ -155,8 +155,8 @@ impl Session {
     /// Takes one message; returns the answer.
     fn message(&mut self, message: FromAgent, now: Micros, roster: &mut Roster) -> Result<FromSwitch, End> {
         match (self.stage, message) {
-            (Stage::Opening { .. }, FromAgent::Hello { version, name, address, vips, release }) => {
-                let hello = Hello { version, name, address, vips, release };
+            (Stage::Opening { .. }, FromAgent::Hello { version, name, address, vips, release, time }) => {
+                let hello = Hello { version, name, address, vips, release, time };
                 let backend = roster.greet(self.id, hello, now)?;
                 self.stage = Stage::Member { backend, heard: now };
                 Ok(FromSwitch::Welcome { version: CONTROL_VERSION, address: self.address, time: now })

@@ -56,6 +56,7 @@ fn hello(name: &str, last: u8) -> FromAgent {
         address: IpAddr::from([10, 60, 0, last]),
         vips: vec![WEB, SHOP],
         release: "0.1.0".to_owned(),
+        time: START.plus(Micros::from_millis(1_500)),
     }
 }
 
@@ -161,7 +162,8 @@ fn a_backend_is_usable_from_its_first_good_report_until_silence() {
     assert!(matches!(end, End::Silent), "{end}");
     let why = "one false its agent fell silent; is the host or its management network down?".to_owned();
     assert_eq!(settle(&mut roster), (vec![why], Some(vec![false, false])));
-    assert_eq!(roster.describe(now)[0].report_age_ms, None);
+    let described = &roster.describe(now)[0];
+    assert_eq!((described.report_age_ms, described.clock_ahead_ms), (None, Some(1_500)));
 }
 
 #[test]
@@ -199,10 +201,15 @@ fn only_the_vips_that_rules_lead_from_must_be_served_and_healthy() {
     assert!(agent.report(report, &mut roster, START).is_none());
     assert_eq!(usable(&roster), [false, true], "no rule leads from SHOP to backend two");
 
-    let FromAgent::Hello { version, name, address, release, .. } = hello("one", 11) else { unreachable!() };
+    let FromAgent::Hello { version, name, address, release, time, .. } = hello("one", 11) else {
+        unreachable!()
+    };
     let mut bare = Agent::connect(2, &mut roster, START);
-    let (_, end) =
-        bare.say(&FromAgent::Hello { version, name, address, release, vips: vec![WEB] }, &mut roster, START);
+    let (_, end) = bare.say(
+        &FromAgent::Hello { version, name, address, release, time, vips: vec![WEB] },
+        &mut roster,
+        START,
+    );
     assert!(end.is_none());
     assert!(
         bare.report(Report { health: vec![health(WEB, None)], ..good_report(0) }, &mut roster, START)
@@ -258,6 +265,7 @@ fn agents_that_do_not_belong_here_are_told_why_and_what_to_do() {
         address: IpAddr::from([10, 60, 0, last]),
         vips: vec![WEB; vip_count],
         release: String::new(),
+        time: START,
     };
     for (message, told) in [
         (greeting(CONTROL_VERSION + 1, "one", 11, 1), "install the same release on both"),
