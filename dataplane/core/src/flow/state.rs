@@ -61,14 +61,4 @@ impl State {
     pub const fn is_confirmed(self) -> bool {
         matches!(self, Self::Established | Self::Closing)
     }
-
-    /// Returns the name operators see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Holding => "holding",
-            Self::Unconfirmed => "unconfirmed",
-            Self::Established => "established",
-            Self::ClosingUnconfirmed | Self::Closing => "closing",
-        }
-    }
 }

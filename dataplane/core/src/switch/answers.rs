@@ -13,13 +13,10 @@ use crate::verdict::Verdict;
 use crate::wire::{self, Ipv4, Segment};
 
 impl Switch {
-    /// Decides about a UDP datagram to the switch itself. Nothing in it is believed before its tag is verified.
+    /// Decides about a UDP datagram to the switch itself. Nothing in it is believed before its tag is verified,
+    /// not even whose it is: a forgery must not fill another lcore's inbox.
     pub(super) fn answer(&mut self, frame: &mut Frame<'_>, now: Micros) -> Result<Verdict, DropReason> {
         let answer = Answer::parse(frame.bytes()).map_err(|_| DropReason::AnswerMalformed)?;
-        if answer.header.lcore != self.settings.lcore {
-            self.counters.count(Event::Steered);
-            return Ok(Verdict::Steer(answer.header.lcore));
-        }
         let (_, key) =
             self.tag_keys.iter().find(|(id, _)| *id == answer.header.key_id).ok_or(DropReason::AnswerKey)?;
         if !answer.is_authentic(key) {
@@ -27,6 +24,10 @@ impl Switch {
         }
         if !answer.is_fresh(now, FRESHNESS_PAST) {
             return Err(DropReason::AnswerStale);
+        }
+        if answer.header.lcore != self.settings.lcore {
+            self.counters.count(Event::Steered);
+            return Ok(Verdict::Steer(answer.header.lcore));
         }
         match answer.header.kind {
             MessageType::Refused => self.refused(frame, &answer, now),

@@ -104,7 +104,7 @@ impl Switch {
         if is_old || data_end.before(next) || segment.seq.before(flow.base.seq) {
             return Err(DropReason::HoldRepeat);
         }
-        flow.last_seen = arrival.now;
+        // The time for a head runs from its first byte: what comes of it piece by piece buys no more.
         flow.sent_until = segment.end();
         if segment.payload_bytes == 0 && !segment.flags.fin {
             return Ok(Verdict::Absorb);
@@ -160,6 +160,7 @@ impl Switch {
         let flow = self.flows.get_mut(id).ok_or(DropReason::UnknownFlow)?;
         flow.pool = pool;
         flow.backend = backend;
+        flow.last_seen = arrival.now;
         let hold = flow.hold.take().ok_or(DropReason::UnknownFlow)?;
         self.live(id, Life::Dispatch, arrival.now);
         if arrival.segment.flags.fin {

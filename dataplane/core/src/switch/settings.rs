@@ -26,7 +26,7 @@ pub struct Settings {
     pub flow_count_max: usize,
     /// Unfinished request heads that can be held at a time.
     pub hold_count_max: usize,
-    /// How long an unfinished request head is held.
+    /// How long after its first byte a request head may be unfinished.
     pub hold_timeout: Micros,
     /// How long a flow lives whose client has not yet acknowledged a byte of the backend, after its last packet.
     pub unconfirmed_timeout: Micros,

@@ -188,6 +188,25 @@ fn a_head_never_finished_ends_with_a_reset_that_the_client_believes() {
 }
 
 #[test]
+fn a_head_that_comes_drop_by_drop_gets_no_more_time_than_any_other() {
+    let mut world = World::new();
+    let client = connected(&mut world);
+    let mut resets = 0;
+    for at in 0..7 {
+        let request = [b"GET /files/"[at]];
+        if world.switch.flow_count() > 0 || at == 0 {
+            assert_eq!(
+                world.give(&client.data(u32::try_from(at).expect("small"), &request)).verdict,
+                Verdict::Absorb
+            );
+        }
+        resets += world.pass(Micros::from_millis(2_000)).len();
+    }
+    assert_eq!((resets, world.switch.flow_count()), (1, 0));
+    assert_eq!(world.event(Event::HoldsExpired), 1);
+}
+
+#[test]
 fn a_fin_in_the_middle_of_a_head_ends_in_a_reset() {
     for payload in [&b""[..], b"le"] {
         let mut world = World::new();

@@ -160,9 +160,7 @@ fn nothing_forged_is_believed() {
         let mut flipped = frame.clone();
         flipped[at] ^= 0x40;
         let verdict = world.give(&flipped).verdict;
-        let lcore = at == header_at + 30; // the lcore is believed only by the lcore it names
-        assert_eq!(verdict == Verdict::Steer(0x40), lcore, "byte {at}: {verdict:?}");
-        assert!(lcore || matches!(verdict, Verdict::Drop(_)), "byte {at}: {verdict:?}");
+        assert!(matches!(verdict, Verdict::Drop(_)), "byte {at}: {verdict:?}");
     }
     assert_eq!(world.flow(client.tuple()).expect("untouched").backend, BackendIndex(0));
     assert_eq!(world.event(Event::HandoffsRetried), 0);

@@ -26,9 +26,9 @@ const HOLD_COUNT: RangeInclusive<usize> = 1..=65_535;
 const HOLD_COUNT_DEFAULT: usize = 1024;
 const TIMEOUT_S: RangeInclusive<u64> = 1..=86_400;
 const HOLD_TIMEOUT_S_DEFAULT: u64 = 10;
-const UNCONFIRMED_TIMEOUT_S_DEFAULT: u64 = 30;
+const UNCONFIRMED_TIMEOUT_S_DEFAULT: u64 = 300;
 const ESTABLISHED_TIMEOUT_S_DEFAULT: u64 = 900;
-const CLOSING_TIMEOUT_S_DEFAULT: u64 = 10;
+const CLOSING_TIMEOUT_S_DEFAULT: u64 = 60;
 /// RFC 7323, section 2.3: shifts over 14 mean 14.
 const WINDOW_SCALE: RangeInclusive<u8> = 0..=14;
 const WINDOW_SCALE_DEFAULT: u8 = 7;

@@ -144,7 +144,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         ),
         ("# capacity = 65536", "capacity = 15", "flows.capacity = 15: allowed are 16 to 16777216"),
         (
-            "# closing_timeout_s = 10",
+            "# closing_timeout_s = 60",
             "closing_timeout_s = 0",
             "flows.closing_timeout_s = 0: allowed are 1 to 86400",
         ),

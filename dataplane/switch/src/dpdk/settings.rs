@@ -99,8 +99,7 @@ impl DpdkSettings {
     }
 
     fn memory_needed_mb(&self) -> usize {
-        let frame_bytes =
-            if self.hugepages { FRAME_FOOTPRINT_BYTES } else { FRAME_FOOTPRINT_BYTES_ORDINARY };
+        let frame_bytes = if self.hugepages { FRAME_FOOTPRINT_BYTES } else { FRAME_FOOTPRINT_BYTES_ORDINARY };
         EAL_OVERHEAD_MB + (self.pool_frames() * frame_bytes).div_ceil(1 << 20)
     }
 
