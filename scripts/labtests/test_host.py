@@ -3,12 +3,14 @@
 import ctypes
 import json
 import struct
+import time
 from contextlib import contextmanager
 
 import pytest
 from helpers import ask, backend_of, eventually, get
 
 from lab_lib import baton, network
+from lab_lib.topology import VIP
 
 BACKEND = "backend1"
 CHAIN = "chain input {\ntype filter hook input priority 0; policy accept;\n"
@@ -247,3 +249,20 @@ def test_http_health_judges_by_the_status(small_lab, with_agent):
                           timeout_s=10, what=f"{path}: usable {usable}")
         assert usable or "10.60.0.100:80" in str(told["reasons"]), told
         small_lab.stop_agent(BACKEND)
+
+
+@pytest.mark.parametrize("rules", [*WANTS_A_SYN.values(), HIDDEN], ids=[*WANTS_A_SYN, "hidden"])
+def test_health_probes_end_behind_a_firewall(small_lab, with_agent, rules):
+    """With the VIP out of connection tracking, too, each probe ends with its RST: the server keeps none of them."""
+    def kept():
+        return set(small_lab.run(BACKEND, ["ss", "-Htan", "state", "established", "src", f"{VIP}:80"]
+                                 ).stdout.splitlines())
+    with _firewall(small_lab, WANTS_A_SYN["nft, flags masked"]):
+        with_agent()
+        _served(small_lab)
+    with _firewall(small_lab, rules):
+        assert "notrack" in _host(small_lab)["firewall"]
+        before = kept()
+        time.sleep(1.5)  # ten probes
+        left = kept() - before
+    assert len(left) <= 2, left

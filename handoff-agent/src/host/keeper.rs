@@ -169,11 +169,16 @@ impl Keeper {
 fn notrack_table(vips: &[Endpoint]) -> String {
     use std::fmt::Write as _;
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
-    for (chain, address_field, port_field) in [("prerouting", "daddr", "dport"), ("output", "saddr", "sport")]
+    // Clients on this host, the health probe among them, send to the VIP by way of `output`: tracked in one direction only,
+    // they would look as if they had begun without SYN, and the rule in question would drop their RSTs.
+    for (chain, sides) in
+        [("prerouting", &[("daddr", "dport")][..]), ("output", &[("saddr", "sport"), ("daddr", "dport")])]
     {
         let _ = writeln!(text, "chain {chain} {{\ntype filter hook {chain} priority raw; policy accept;");
         for Endpoint { address, port } in vips {
-            let _ = writeln!(text, "ip {address_field} {address} tcp {port_field} {port} notrack");
+            for (address_field, port_field) in sides {
+                let _ = writeln!(text, "ip {address_field} {address} tcp {port_field} {port} notrack");
+            }
         }
         text.push_str("}\n");
     }
