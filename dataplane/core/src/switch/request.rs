@@ -95,6 +95,11 @@ impl Switch {
             }
             return Ok(Verdict::Absorb);
         }
+        // There is nothing yet but our SYN-ACK to acknowledge. The backend's kernel drops what acknowledges anything else:
+        // taken into the head here, it would be parsed by the switch and never read by the server.
+        if segment.ack != flow.base.ack {
+            return Err(DropReason::UnknownFlow);
+        }
         if segment.seq.after(next) {
             return Err(DropReason::HoldGap);
         }

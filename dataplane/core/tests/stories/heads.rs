@@ -144,6 +144,21 @@ fn a_segment_from_before_the_head_is_no_part_of_it() {
 }
 
 #[test]
+fn a_segment_that_acknowledges_something_else_is_no_part_of_a_held_head() {
+    // The backend's kernel would not read it: the switch must not dispatch by it.
+    let mut world = World::new();
+    let client = connected(&mut world);
+    assert_eq!(world.give(&client.data(0, b"GET /files/a")).verdict, Verdict::Absorb);
+    for acked in [u32::MAX, 1] {
+        let peer_isn = client.peer_isn.wrapping_add(acked);
+        let stranger = Client { peer_isn, ..client.clone() };
+        world.expect_drop(&stranger.data(12, b" HTTP/1.0\r\n\r\n"), DropReason::UnknownFlow);
+    }
+    let outcome = world.give(&client.data(12, b"bc HTTP/1.0\r\n\r\n"));
+    assert!(outcome.message().inner.ends_with(b"bc HTTP/1.0\r\n\r\n"));
+}
+
+#[test]
 fn damaged_and_empty_segments_of_a_held_head_change_nothing() {
     let mut world = World::new();
     let client = connected(&mut world);
