@@ -126,18 +126,15 @@ impl FlowTable {
         }
     }
 
-    /// Returns a flow whose time is up, after looking at no more than `looks_max`; it must then be removed.
-    pub fn expired(&mut self, now: Micros, looks_max: usize) -> Option<FlowId> {
-        let mut looks = looks_max;
+    /// Returns a flow whose time is up; it must then be removed. `looks` is how many flows may be looked at and is lowered by
+    /// those that were, so that a caller who asks again stays within its bound.
+    pub fn expired(&mut self, now: Micros, looks: &mut usize) -> Option<FlowId> {
         for class in Class::ALL {
             while let Some((first, slot)) = self.first(class) {
                 if slot.link.look_at > now {
                     break;
                 }
-                if looks == 0 {
-                    return None;
-                }
-                looks -= 1;
+                *looks = looks.checked_sub(1)?;
                 if now.since(slot.flow.last_seen) >= self.queue(class).timeout {
                     return Some(FlowId(first));
                 }

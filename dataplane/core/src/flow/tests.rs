@@ -114,7 +114,7 @@ fn a_flow_polled_often_lives_for_its_timeout_and_at_most_a_quarter_more() {
                 {
                     flow.last_seen = now; // packets until then
                 }
-                if let Some(over) = table.expired(now, 64) {
+                if let Some(over) = table.expired(now, &mut 64) {
                     assert_eq!(over, id);
                     break;
                 }
@@ -137,17 +137,36 @@ fn looks_are_bounded_and_spread_over_calls() {
     // All are due for a look, none is over: a call with few looks changes the order of those, and no more.
     let look = START.plus(Micros::from_millis(200));
     for _ in 0..10 {
-        assert_eq!(table.expired(look, 10), None);
+        let mut looks = 10;
+        assert_eq!((table.expired(look, &mut looks), looks), (None, 0));
     }
     let end = START.plus(Micros::from_millis(800));
     let mut removed = 0;
     for _ in 0..200 {
-        if let Some(id) = table.expired(end, 1) {
+        if let Some(id) = table.expired(end, &mut 1) {
             assert!(table.remove(id).is_some());
             removed += 1;
         }
     }
     assert_eq!((removed, table.len()), (100, 0));
+}
+
+#[test]
+fn flows_that_are_over_and_flows_that_are_not_share_one_bound_of_looks() {
+    let mut table = FlowTable::new(&FlowSettings { count_max: 100, ..SETTINGS }, &mut Entropy::from_seed(1));
+    let end = START.plus(timeout(State::Unconfirmed));
+    for port in 0..100 {
+        let id = table.insert(flow(port, START), State::Unconfirmed).expect("room");
+        if port % 2 == 0 {
+            table.get_mut(id).expect("inserted").last_seen = end;
+        }
+    }
+    let (mut looks, mut removed) = (10, 0);
+    while let Some(id) = table.expired(end, &mut looks) {
+        assert!(table.remove(id).is_some());
+        removed += 1;
+    }
+    assert_eq!((looks, removed), (0, 5));
 }
 
 #[test]
@@ -208,7 +227,7 @@ fn timeout(state: State) -> Micros {
 }
 
 fn remove_all_over(table: &mut FlowTable, model: &mut HashMap<u16, Known>, now: Micros) {
-    while let Some(id) = table.expired(now, 64) {
+    while let Some(id) = table.expired(now, &mut 64) {
         let flow = table.remove(id).expect("named just now");
         let known = model.remove(&flow.tuple.client_port).expect("in the model");
         assert_eq!(known.id, id);

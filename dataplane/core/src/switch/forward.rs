@@ -215,8 +215,8 @@ impl Switch {
 
     /// Removes flows whose time is up.
     pub(super) fn expire_flows(&mut self, now: Micros, out: &mut impl Outbox) {
-        for _ in 0..EXPIRY_LOOKS_MAX {
-            let Some(id) = self.flows.expired(now, EXPIRY_LOOKS_MAX) else { return };
+        let mut looks = EXPIRY_LOOKS_MAX;
+        while let Some(id) = self.flows.expired(now, &mut looks) {
             if let Some((&flow, _)) = self.flows.get(id)
                 && let Some(hold) = flow.hold
             {
