@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from lab_lib import Lab, LabError, load
+from lab_lib.content import SIZES
 from lab_lib.system import require_root
 
 from . import report, transfers
@@ -67,23 +68,28 @@ def _script(name, *arguments):
 def _load_cells(lab, options, progress):
     """Every size, mode and target, round by round in turn: a slow minute of the machine hits all alike."""
     ways = [load.target(lab, name) for name in options.targets]
-    cells = [(size, mode, way) for size in LOAD_FILES for mode in load.MODES for way in ways]
+    cells = [(file, mode, way) for file in LOAD_FILES for mode in load.MODES for way in ways]
     samples = {cell: [] for cell in cells}
     for number in range(options.rounds):
         for cell in cells:
-            size, mode, way = cell
-            sample = load.measure(lab, way, size, mode, seconds=options.seconds, connections=options.connections)
+            file, mode, way = cell
+            sample = load.measure(lab, way, file, mode, seconds=options.seconds, connections=options.connections)
             samples[cell].append(sample)
             remark = f"  {sample.errors} errors" if sample.errors else ""
-            progress(f"round {number + 1}/{options.rounds}  {size:>3} {mode:5}  {way.name:7} "
+            progress(f"round {number + 1}/{options.rounds}  {file:>3} {mode:10}  {report.NAMES[way.name]:7} "
                      f"{sample.requests_per_s:9,.0f} requests/s{remark}")
-    return [{"size": size, "mode": mode, "target": way.name, **load.summary(samples[size, mode, way])}
-            for size, mode, way in cells]
+    result = [{"size": SIZES[file], "file": file, "mode": mode, "target": way.name,
+               **load.summary(samples[file, mode, way])} for file, mode, way in cells]
+    load.add_ratios(result)
+    return result
 
 
 def _machine():
     commit = subprocess.run(["git", "-C", SCRIPTS, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return {"commit": commit.stdout.strip() or None, "kernel": platform.release(), "cpus": os.cpu_count()}
+    with open("/proc/cpuinfo") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return {"commit": commit.stdout.strip() or None, "kernel": platform.release(), "cpus": os.cpu_count(),
+            "cpu": models[0] if models else platform.machine()}
 
 
 def _show(lab, options, progress, directory):
@@ -108,8 +114,14 @@ def _conclude(result):
     """Print the tables and the verdict; returns the exit status."""
     if result["transfers"]:
         print("\nFiles through the VIP\n" + report.transfer_table(result["transfers"]))
-    print("\nLoad (medians; CPU of the balancer's whole process; bytes the balancer received per byte of response)\n"
-          + report.load_table(result["load"]))
+    machine = result["machine"]
+    print(f"\nLoad: requests/s and latency (p50/p99), medians of the rounds, their least and most in parentheses"
+          f"\n({machine['cpus']} CPUs, {machine['cpu']}, shared by clients, balancer and servers; Linux "
+          f"{machine['kernel']}; commit {machine['commit']})\n" + report.speed_table(result["load"]))
+    costs = report.cost_table(result["load"])
+    if costs:
+        print("\nWhat a request costs the balancer: CPU time of its whole process; of Baton's, in which it had work; "
+              "bytes it received per byte of response\n" + costs)
     broken = report.broken_claims(result)
     for sentence in broken:
         print(f"DOES NOT HOLD: {sentence}")

@@ -11,7 +11,7 @@ from .topology import VIP
 _REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
 # All three ways lead to one and the same nginx: the rule for /files/ picks the first backend.
 SERVER = "backend1"
-MODES = ("close", "keep")
+MODES = ("close", "keep-alive")
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,21 @@ class _Reading:
     connections: int
     bytes: int
     cpu_us: float
+    busy_us: float
 
 
 def _read(lab, client, way):
+    cpu_us = lab.cpu_time_us(way.process) if way.process else 0.0
     return _Reading(lab.tcp_counters(client)["ActiveOpens"],
-                    lab.interface_counters(way.host)["rx_bytes"] if way.host else 0,
-                    lab.cpu_time_us(way.process) if way.process else 0.0)
+                    lab.interface_counters(way.host)["rx_bytes"] if way.host else 0, cpu_us,
+                    # A balancer that sleeps when it has nothing to do is busy exactly when it uses CPU. The switch
+                    # polls: of the time it takes, it tells which it had work in.
+                    _switch_busy_us(lab) if way.process == "switch" else cpu_us)
+
+
+def _switch_busy_us(lab):
+    lcores = json.loads(lab.batonctl("status", "--json").stdout)["lcores"]
+    return float(sum(lcore["busy_us"] for lcore in lcores))
 
 
 def run_wrk(lab, client, url, *, seconds, connections, close):
@@ -96,25 +105,48 @@ def measure(lab, way, file_name, mode, *, seconds, connections, client="client1"
     after = _read(lab, client, way)
     if wrk["requests"] == 0 or wrk["bytes"] == 0:
         raise LabError(f"{way.name}: no request of {file_name} ({mode}) was answered in {seconds} s: {wrk['errors']}")
-    cpu_us = after.cpu_us - before.cpu_us
     return Sample(requests=wrk["requests"], requests_per_s=wrk["requests"] / (wrk["duration_us"] / 1e6),
                   p50_us=wrk["p50_us"], p99_us=wrk["p99_us"], errors=sum(wrk["errors"].values()),
                   connections=after.connections - before.connections, response_bytes=wrk["bytes"],
-                  balancer_bytes=after.bytes - before.bytes, balancer_cpu_us=cpu_us,
-                  # A balancer that sleeps when idle is busy exactly when it uses CPU.
-                  balancer_busy_us=cpu_us)
+                  balancer_bytes=after.bytes - before.bytes, balancer_cpu_us=after.cpu_us - before.cpu_us,
+                  balancer_busy_us=after.busy_us - before.busy_us)
 
 
 def summary(samples):
-    """The medians of several samples of the same cell; errors, requests and connections are added up."""
-    def median(attribute):
-        return statistics.median(getattr(sample, attribute) for sample in samples)
+    """The medians of several samples of the same cell, and their spread; errors, requests and connections are sums."""
+    def values(attribute):
+        return [getattr(sample, attribute) for sample in samples]
 
-    rates = [round(sample.requests_per_s, 1) for sample in samples]
-    return {"requests_per_s": round(median("requests_per_s"), 1), "requests_per_s_rounds": rates,
-            "p50_us": median("p50_us"), "p99_us": median("p99_us"),
+    def median(attribute, digits):
+        return round(statistics.median(values(attribute)), digits)
+
+    rates = [round(rate, 1) for rate in values("requests_per_s")]
+    costs = [round(cost, 2) for cost in values("cpu_us_per_request")]
+    return {"requests_per_s": median("requests_per_s", 1), "requests_per_s_rounds": rates,
+            "p50_us": median("p50_us", 0), "p99_us": median("p99_us", 0),
             "errors": sum(s.errors for s in samples), "requests": sum(s.requests for s in samples),
             "connections": sum(s.connections for s in samples),
-            "balancer_cpu_us_per_request": round(median("cpu_us_per_request"), 2),
-            "balancer_busy_us_per_request": round(median("busy_us_per_request"), 2),
-            "balancer_bytes_per_response_byte": round(median("bytes_per_response_byte"), 5)}
+            "balancer_cpu_us_per_request": median("cpu_us_per_request", 2),
+            "balancer_cpu_us_per_request_rounds": costs,
+            "balancer_busy_us_per_request": median("busy_us_per_request", 2),
+            "balancer_bytes_per_response_byte": median("bytes_per_response_byte", 5)}
+
+
+def add_ratios(cells):
+    """Put beside each cell how it stands to the other targets in the same size and mode: medians over the rounds.
+
+    Rounds are interleaved, so a round's ratio holds for one minute of the machine, whatever the next one was like.
+    """
+    def ratio(cell, other, key):
+        pairs = [(a, b) for a, b in zip(cell[key], other[key]) if b]
+        return round(statistics.median(a / b for a, b in pairs), 3) if pairs else None
+
+    of = {(cell["size"], cell["mode"], cell["target"]): cell for cell in cells}
+    for cell in cells:
+        for name in ("direct", "haproxy"):
+            other = of.get((cell["size"], cell["mode"], name))
+            if other is None or cell["target"] in (name, "direct"):
+                continue
+            cell[f"requests_vs_{name}"] = ratio(cell, other, "requests_per_s_rounds")
+            if name == "haproxy":
+                cell["cpu_vs_haproxy"] = ratio(cell, other, "balancer_cpu_us_per_request_rounds")
