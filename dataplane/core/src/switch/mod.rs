@@ -177,7 +177,7 @@ impl Switch {
         self.neighbors.learn(news.address, news.mac, now);
     }
 
-    /// Lists the flows.
+    /// Lists the flows, at a cost that goes by how many are taken.
     pub fn flows(&self) -> impl Iterator<Item = FlowView> {
         self.flows.iter().map(|(flow, state)| FlowView {
             tuple: flow.tuple,
