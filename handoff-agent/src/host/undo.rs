@@ -9,6 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 const CHANGES: &str = "changes.json";
+/// What was being written when the process ended in the middle of it.
+const CHANGES_NEW: &str = "changes.new";
 const LOCK: &str = "lock";
 
 /// A setting that was changed.
@@ -79,7 +81,7 @@ impl UndoLog {
             return Ok(());
         }
         let text = serde_json::to_vec_pretty(&changes).map_err(io::Error::other)?;
-        let (temporary, path) = (self.dir.join("changes.new"), self.dir.join(CHANGES));
+        let (temporary, path) = (self.dir.join(CHANGES_NEW), self.dir.join(CHANGES));
         let mut file = File::create(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
@@ -105,7 +107,7 @@ impl UndoLog {
     /// # Errors
     /// The file system refuses.
     pub fn remove(self) -> io::Result<()> {
-        for name in [CHANGES, LOCK] {
+        for name in [CHANGES, CHANGES_NEW, LOCK] {
             match fs::remove_file(self.dir.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -136,6 +138,7 @@ mod tests {
         log.note_sysctl("net/ipv4/tcp_ecn", 2, 1).expect("writable");
         log.note(|changes| changes.vips.push(Ipv4Addr::new(10, 60, 0, 100))).expect("writable");
         drop(log);
+        fs::write(dir.join(CHANGES_NEW), "{\"sysc").expect("writable"); // as a kill in the middle of a note leaves it
         let log = UndoLog::open(&dir).expect("unlocked");
         let ecn = SysctlChange { name: "net/ipv4/tcp_ecn".into(), was: 0, set: 1 };
         assert_eq!(log.changes().sysctls, [ecn]);
