@@ -108,3 +108,15 @@ fn a_change_that_cannot_be_noted_is_not_made() {
     assert!(keeper.mend(&set("tcp_ecn", 1)).is_err());
     assert_eq!(read_sysctl("tcp_ecn"), before);
 }
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_bpf_file_system_that_is_there_is_not_covered() {
+    let dir = scratch("bpffs");
+    let before = std::fs::read_to_string("/proc/self/mounts").expect("readable");
+    assert!(before.contains(" /sys/fs/bpf bpf "), "these tests pin there: {before}");
+    let mut keeper = Keeper::open(&dir, vec![endpoint()]).expect("ours");
+    assert!(matches!(keeper.mend(&Mend::MountBpffs), Err(HostError::Refused { .. })));
+    keeper.restore().expect("nothing to do");
+    assert_eq!(std::fs::read_to_string("/proc/self/mounts").expect("readable"), before);
+}

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::facts::{Facts, Wanted};
 use super::firewall::{Endpoint, RuleKind};
+use crate::sys::mounts::BPFFS;
 
 /// The first kernel with `bpf_sk_assign_tcp_reqsk`.
 const KERNEL_MIN: (u32, u32) = (6, 8);
@@ -133,16 +134,23 @@ fn kernel(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     }
     if !facts.bpffs {
         let pins = wanted.pin_dir.display();
+        let (remedy, mend) = if facts.private_mounts {
+            let remedy = "enter the network namespace with `nsenter --net=...`: `ip netns exec` hides the BPF file system";
+            (remedy.to_owned(), None)
+        } else if wanted.pin_dir.starts_with(BPFFS) {
+            (format!("mount -t bpf bpf {BPFFS}"), Some(Mend::MountBpffs))
+        } else {
+            (
+                format!("choose an agent.pin_dir below {BPFFS}, or mount a BPF file system there yourself"),
+                None,
+            )
+        };
         let finding = Finding::error(
             format!("{pins} is not on a BPF file system"),
             "what is pinned there keeps traffic going while the agent is away",
-            if facts.private_mounts {
-                "enter the network namespace with `nsenter --net=...`: `ip netns exec` hides the BPF file system"
-            } else {
-                "mount -t bpf bpf /sys/fs/bpf"
-            },
+            remedy,
         );
-        findings.push(if facts.private_mounts { finding } else { finding.mended_by(Mend::MountBpffs) });
+        findings.push(Finding { mend, ..finding });
     }
     findings
 }

@@ -115,6 +115,12 @@ fn pins_need_a_bpf_file_system_that_others_see() {
     let hidden = only(|facts| (facts.bpffs, facts.private_mounts) = (false, true));
     assert_eq!(hidden.mend, None);
     assert!(hidden.remedy.contains("nsenter"), "{}", hidden.remedy);
+    // A mount at /sys/fs/bpf would not help there, and hide what others pinned.
+    let elsewhere = Wanted { pin_dir: "/run/baton-pins".into(), ..wanted() };
+    let findings = check(&Facts { bpffs: false, ..fit() }, &elsewhere);
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    assert_eq!(findings[0].mend, None);
+    assert!(findings[0].remedy.contains("agent.pin_dir"), "{}", findings[0].remedy);
 }
 
 #[test]

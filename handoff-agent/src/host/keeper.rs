@@ -75,10 +75,7 @@ impl Keeper {
             Mend::Sysctl { name, value } => self.set_sysctl(name, *value),
             Mend::AddVip(address) => self.add_vip(*address),
             Mend::Notrack => self.notrack(),
-            Mend::MountBpffs => {
-                self.log.note(|changes| changes.bpffs = true).map_err(refused("noting a change"))?;
-                mounts::mount_bpffs().map_err(refused(format!("mounting {}", mounts::BPFFS)))
-            }
+            Mend::MountBpffs => self.mount_bpffs(),
         }
     }
 
@@ -97,6 +94,16 @@ impl Keeper {
         noted.map_err(refused("noting a change"))?;
         with_loopback(|netlink, lo| netlink.add_address(lo, address))
             .map_err(refused(format!("adding {address} to lo")))
+    }
+
+    fn mount_bpffs(&mut self) -> Result<(), HostError> {
+        let action = format!("mounting {}", mounts::BPFFS);
+        // A second one on top would hide what others pinned; and theirs is not ours to take away.
+        if mounts::on_bpffs(Path::new(mounts::BPFFS)) {
+            return Err(refused(action)(io::ErrorKind::AlreadyExists.into()));
+        }
+        self.log.note(|changes| changes.bpffs = true).map_err(refused("noting a change"))?;
+        mounts::mount_bpffs().map_err(refused(action))
     }
 
     fn notrack(&mut self) -> Result<(), HostError> {
@@ -169,8 +176,8 @@ impl Keeper {
 fn notrack_table(vips: &[Endpoint]) -> String {
     use std::fmt::Write as _;
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
-    // Clients on this host, the health probe among them, send to the VIP by way of `output`: tracked in one direction only,
-    // they would look as if they had begun without SYN, and the rule in question would drop their RSTs.
+    // Clients on this host, the health probe among them, send to the VIP by way of `output`: tracked in one direction
+    // only, they would look as if they had begun without SYN, and the rule in question would drop their RSTs.
     for (chain, sides) in
         [("prerouting", &[("daddr", "dport")][..]), ("output", &[("saddr", "sport"), ("daddr", "dport")])]
     {
