@@ -95,6 +95,21 @@ fn an_unknown_hop_is_asked_for_twice_a_second_and_each_in_turn() {
 }
 
 #[test]
+fn a_hop_that_joins_while_others_wait_is_asked_for_at_once() {
+    let mut neighbors = Neighbors::default();
+    assert_eq!(neighbors.due(START), None, "nobody there");
+    neighbors.entry(THEM, START);
+    assert_eq!(neighbors.due(START), Some(THEM));
+    assert_eq!(neighbors.due(after_ms(1)), None);
+    neighbors.entry(US, after_ms(2));
+    assert_eq!(neighbors.due(after_ms(2)), Some(US));
+    assert_eq!(neighbors.due(after_ms(2)), None);
+    neighbors.learn(THEM, THEM_MAC, after_ms(3));
+    assert_eq!(neighbors.due(after_ms(501)), None, "an answer puts the next question off");
+    assert_eq!(neighbors.due(after_ms(502)), Some(US));
+}
+
+#[test]
 fn a_known_hop_is_refreshed_every_ten_seconds_and_forgotten_after_forty_five() {
     let mut neighbors = Neighbors::default();
     let hop = neighbors.entry(THEM, START);
