@@ -156,12 +156,17 @@ impl Switch {
         self.paths = snapshot
             .backends
             .iter()
-            .map(|backend| {
+            .enumerate()
+            .map(|(position, backend)| {
                 let address = match backend.address {
                     IpAddr::V4(address) => address,
                     // The configuration refuses IPv6 addresses; such a backend is never usable.
                     IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
                 };
+                // Mostly only what is usable has changed: no search among all next hops for every backend then.
+                if let Some(path) = self.paths.get(position).filter(|path| path.address == address) {
+                    return *path;
+                }
                 let on_link = network.contains(address);
                 let via = if on_link { address } else { self.settings.gateway.unwrap_or(address) };
                 Path { address, hop: self.neighbors.entry(via, now), on_link }
