@@ -234,7 +234,8 @@ fn host(name: &str, key: &str, findings: &mut Findings) -> Option<HostMatch> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_name = !bare.is_empty() && bare.len() <= HOST_BYTES_MAX && bare.bytes().all(plain);
     if is_literal || is_name {
-        return Some(HostMatch::new(&name.to_ascii_lowercase()));
+        // Brackets belong to the authority, not to the host: requests are compared without them.
+        return Some(HostMatch::new(&literal.unwrap_or(bare).to_ascii_lowercase()));
     }
     let allowed = "a host name as clients ask for it is needed, without scheme, port or wildcard, such as \"www.example.org\"";
     findings.fault(key, quoted(name), allowed);

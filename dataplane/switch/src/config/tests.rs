@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use baton_core::http::{self, Head, Parsed};
 use baton_core::policy::{BackendIndex, Request, VipIndex};
 use handoff_proto::KeyId;
 use handoff_proto::keys::Key;
@@ -59,6 +60,23 @@ fn the_defaults_the_example_shows_are_the_defaults() {
     assert_eq!(implied.control, spelled_out.control);
     assert_eq!(format!("{:?}", implied.dpdk), format!("{:?}", spelled_out.dpdk));
     assert_eq!(format!("{:?}", implied.catalog), format!("{:?}", spelled_out.catalog));
+}
+
+#[test]
+fn a_rules_host_matches_the_host_that_requests_are_found_to_ask_for() {
+    for (written, asked) in [
+        ("video.example.org", "Video.Example.ORG:8080"),
+        ("Video.Example.org.", "video.example.org"),
+        ("[2001:DB8::1]", "[2001:db8::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]:80"),
+    ] {
+        let text = changed("host = \"video.example.org\"", &format!("host = \"{written}\""));
+        let rule = parse(&text).expect("valid").catalog.rules.0[0].clone();
+        let request = format!("GET / HTTP/1.1\r\nHost: {asked}\r\n\r\n");
+        let Parsed::Complete(head) = http::parse(request.as_bytes()) else { panic!("not whole: {request}") };
+        let Head { host, path, .. } = head;
+        assert!(rule.matches(&Request { vip: VipIndex(0), host, path }), "{written} and {asked}");
+    }
 }
 
 #[test]
