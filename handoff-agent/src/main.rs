@@ -154,6 +154,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     let afresh = !bpf::is_attached(&config.pin_dir, interface.index);
     let steering = Steering::new(maps, config.address, interface.index, key_id, afresh)?;
     let attachment = Attachment::new(&programs, interface.index, &config.pin_dir)?;
+    steering.begin_records()?;
     let taken_over = attachment.taken_over;
     tracing::info!(name = config.name, interface = config.interface, taken_over, "the programs are attached");
 

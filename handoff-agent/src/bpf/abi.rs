@@ -33,13 +33,17 @@ pub const SETTING_SWITCH_KNOWN: u32 = 1 << 2;
 /// A self-test runs.
 pub const SETTING_SELF_TEST: u32 = 1 << 3;
 
+/// Instead of a time: the programs that fill the records are not attached yet. It is later than any handoff, so that
+/// none is taken.
+pub const RECORDS_NOT_BEGUN: u64 = u64::MAX >> 1;
+
 /// `struct settings`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable)]
 pub struct Settings {
     /// The switch's clock less `CLOCK_MONOTONIC`, microseconds.
     pub clock_offset_us: i64,
-    /// `CLOCK_MONOTONIC` when the records began, microseconds.
+    /// `CLOCK_MONOTONIC` from when on the records have every handoff, microseconds; [`RECORDS_NOT_BEGUN`] before.
     pub records_since_us: u64,
     /// `SETTING_*`.
     pub flags: u32,

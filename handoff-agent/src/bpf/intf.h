@@ -105,7 +105,7 @@ enum setting_flag {
 /* The one entry of the `settings` map, written by the agent only. */
 struct settings {
 	__s64 clock_offset_us; /* the switch's clock less CLOCK_MONOTONIC */
-	__u64 records_since_us; /* CLOCK_MONOTONIC when the `records` map was made */
+	__u64 records_since_us; /* CLOCK_MONOTONIC from when on `records` has every handoff; before, in the far future */
 	__u32 flags; /* enum setting_flag */
 	__u32 records_capacity;
 	__be32 address; /* of this host on the data network */

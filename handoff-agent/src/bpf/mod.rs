@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use libbpf_rs::{MapHandle, Object, ObjectBuilder, OpenObject, ProgramMut};
 use thiserror::Error;
 
+use self::abi::RECORDS_NOT_BEGUN;
+
 pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
 pub use maps::{Counters, Maps};
 pub use steering::Steering;
-
-use crate::sys::clock;
 
 /// The compiled programs.
 const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/handoff.bpf.o"));
@@ -76,7 +76,8 @@ pub struct Programs {
 
 impl Programs {
     /// Loads the programs with `records` entries of replay memory. With a pin directory, maps pinned there by an
-    /// earlier agent are used again where they fit, and the others are pinned there.
+    /// earlier agent are used again where they fit, and the others are pinned there. New records take no handoff before
+    /// [`Steering::begin_records`].
     ///
     /// # Errors
     /// The kernel refuses (privileges, version, no bpffs at `pin_dir`), or the object is broken.
@@ -94,8 +95,10 @@ impl Programs {
         let maps = Maps::of(&object)?;
         let kept = |name: &str| reused.iter().any(|kept| kept == name);
         let mut settings = maps.settings()?;
-        if !(kept("records") && kept("settings")) {
-            settings.records_since_us = clock::monotonic_us();
+        // Until the new programs are attached, others may fill records of their own: a kill in between must not make
+        // these look complete.
+        if !["records", "settings", "window"].into_iter().all(kept) {
+            settings.records_since_us = RECORDS_NOT_BEGUN;
         }
         settings.records_capacity = records;
         maps.set_settings(&settings)?;

@@ -5,8 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use handoff_proto::TagKey;
 
-use super::abi::{SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SELF_TEST, SETTING_SWITCH_KNOWN, Settings};
+use super::abi::{
+    RECORDS_NOT_BEGUN, SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SELF_TEST, SETTING_SWITCH_KNOWN, Settings,
+};
 use super::{BpfError, Maps};
+use crate::sys::clock;
 
 /// Changes the settings of the running programs.
 pub struct Steering<'a> {
@@ -90,6 +93,18 @@ impl<'a> Steering<'a> {
     pub fn end_self_test(&self) -> Result<(), BpfError> {
         self.change(|settings| settings.flags &= !SETTING_SELF_TEST)?;
         self.maps.set_self_test_key(None)
+    }
+
+    /// Lets new records begin, now that the programs that fill them are attached; old ones go on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn begin_records(&self) -> Result<(), BpfError> {
+        self.change(|settings| {
+            if settings.records_since_us == RECORDS_NOT_BEGUN {
+                settings.records_since_us = clock::monotonic_us();
+            }
+        })
     }
 
     /// Returns when the memory of used generations began, `CLOCK_MONOTONIC` in microseconds.

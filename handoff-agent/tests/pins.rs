@@ -1,0 +1,83 @@
+//! What is pinned, and what a successor makes of it.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::net::*;
+use common::*;
+use handoff_agent::bpf::abi::RECORDS_NOT_BEGUN;
+use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
+use handoff_proto::MessageType;
+use handoff_proto::header::Detail;
+
+/// A pin directory of the test's own; what a failed test leaves there goes with it.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new(name: &str) -> Self {
+        Self(PathBuf::from(format!("/sys/fs/bpf/agt-pins-{}-{name}", std::process::id())))
+    }
+
+    fn load(&self, records: u32) -> Programs {
+        Programs::load(records, Some(&self.0)).expect("root loads and pins BPF programs")
+    }
+
+    fn maps(&self) -> Maps {
+        Maps::pinned(&self.0).expect("pinned")
+    }
+
+    fn since_us(&self) -> u64 {
+        self.maps().settings().expect("readable").records_since_us
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = bpf::detach(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+fn steering<'a>(programs: &'a Programs, net: &Net, afresh: bool) -> Steering<'a> {
+    Steering::new(programs.maps(), HOST, net.data_index, 1, afresh).expect("writable")
+}
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn records_begin_when_their_programs_are_attached() {
+    let net = Net::new();
+    net.add_address("lo", VIP);
+    let pins = Pins::new("begin");
+    let programs = pins.load(RECORDS);
+    let attachment = Attachment::new(&programs, net.data_index, &pins.0).expect("attached");
+    steering(&programs, &net, true).begin_records().expect("writable");
+    let first_us = pins.since_us();
+    assert_ne!(first_us, RECORDS_NOT_BEGUN);
+    make_ready(programs.maps(), net.data_index); // since two seconds
+    drop((attachment, programs));
+
+    // A successor with a larger memory is killed before it attaches: the old programs, which no longer share records
+    // with what comes, take nothing.
+    drop(pins.load(2 * RECORDS));
+    let caught = net.client(50_001);
+    net.send(&caught.frame(REQUEST));
+    let refused = net.await_answer(&caught);
+    assert_eq!((refused.header.kind, refused.header.detail), (MessageType::Refused, Detail::NotReady));
+
+    // The next one finds those records, and that they have not begun.
+    let programs = pins.load(2 * RECORDS);
+    assert_eq!(pins.since_us(), RECORDS_NOT_BEGUN);
+    let steering = steering(&programs, &net, false);
+    let attachment = Attachment::new(&programs, net.data_index, &pins.0).expect("attached");
+    assert!(attachment.taken_over);
+    steering.begin_records().expect("writable");
+    let second_us = pins.since_us();
+    assert!(first_us < second_us && second_us < RECORDS_NOT_BEGUN, "{first_us} {second_us}");
+
+    // A third one of the same size goes on with them.
+    let programs = pins.load(2 * RECORDS);
+    self::steering(&programs, &net, false).begin_records().expect("writable");
+    assert_eq!(pins.since_us(), second_us);
+}
