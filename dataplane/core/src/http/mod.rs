@@ -4,6 +4,7 @@
 //! It is given the bytes of the stream from the first one on and never keeps any.
 
 use core::mem::MaybeUninit;
+use core::net::Ipv6Addr;
 
 /// Header fields a head may have.
 pub const HEADER_COUNT_MAX: usize = 128;
@@ -102,6 +103,8 @@ fn host_of(authority: &str) -> Option<&str> {
             if !(port.is_empty() || port.strip_prefix(':').is_some_and(is_port)) {
                 return None;
             }
+            // A name in brackets would pass for the name here and be refused, or read otherwise, by the server.
+            literal.parse::<Ipv6Addr>().ok()?;
             literal
         }
         None => match authority.split_once(':') {
