@@ -4,12 +4,13 @@ use core::net::IpAddr;
 
 use handoff_proto::Micros;
 
-/// How many refused peers are remembered. At the limit the one told longest ago is forgotten.
-const PEERS_MAX: usize = 64;
+/// How many lines there may be within [`QUIET`], whoever is refused: who has no key must not fill the log. Further refusals are
+/// counted like all others, and not told.
+const LINES_MAX: usize = 64;
 /// How long the same refusal of the same peer is not told again.
 const QUIET: Micros = Micros::from_secs(60);
 
-/// What was told lately.
+/// What was told within [`QUIET`].
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     told: Vec<(IpAddr, String, Micros)>,
@@ -19,11 +20,9 @@ impl Refusals {
     /// Says whether to tell of this refusal, and remembers that it was told.
     pub(super) fn is_news(&mut self, peer: IpAddr, why: &str, now: Micros) -> bool {
         self.told.retain(|(_, _, at)| now.since(*at) < QUIET);
-        match self.told.iter().position(|(known, _, _)| *known == peer) {
-            Some(place) if self.told[place].1 == why => return false,
-            Some(place) => drop(self.told.remove(place)),
-            None if self.told.len() == PEERS_MAX => drop(self.told.remove(0)),
-            None => {}
+        let is_known = self.told.iter().any(|(known, told, _)| *known == peer && told == why);
+        if is_known || self.told.len() == LINES_MAX {
+            return false;
         }
         self.told.push((peer, why.to_owned(), now));
         true
@@ -47,12 +46,16 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_peers_pushes_out_the_oldest_only() {
+    fn neither_changing_reasons_nor_a_crowd_of_peers_fill_the_log() {
+        let second = Micros::from_secs;
         let mut refusals = Refusals::default();
-        let peer = |last| IpAddr::from([10, 70, 0, last]);
-        (0..=64).for_each(|last| assert!(refusals.is_news(peer(last), "key", Micros(1))));
-        assert_eq!(refusals.told.len(), PEERS_MAX);
-        assert!(!refusals.is_news(peer(1), "key", Micros(2)));
-        assert!(refusals.is_news(peer(0), "key", Micros(2)));
+        let peer = IpAddr::from([10, 70, 0, 11]);
+        let told = (0..200).filter(|turn| refusals.is_news(peer, ["key 1", "key 2"][turn % 2], second(1)));
+        assert_eq!(told.count(), 2);
+        let crowd = (0..200).map(|last| IpAddr::from([10, 70, 1, last]));
+        let told = crowd.filter(|peer| refusals.is_news(*peer, "key 1", second(2)));
+        assert_eq!(told.count(), LINES_MAX - 2);
+        assert!(!refusals.is_news(peer, "name", second(60)));
+        assert!(refusals.is_news(peer, "name", second(61)));
     }
 }
