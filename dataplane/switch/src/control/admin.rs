@@ -188,10 +188,37 @@ async fn attend(mut stream: UnixStream, shared: &Shared) -> Result<(), Fault> {
                 }
             };
             unfinished_bytes = 0;
-            timeout(IDLE_MAX, stream.write_all(&encode(&response)?)).await??;
+            timeout(IDLE_MAX, stream.write_all(&framed(&response)?)).await??;
         }
         if unfinished_bytes > REQUEST_BYTES_MAX {
             return Err(Fault::TooLong);
         }
+    }
+}
+
+/// Frames an answer; where it is too long for a frame, the operator hears that instead of nothing.
+fn framed(response: &Response) -> Result<Vec<u8>, CodecError> {
+    match encode(response) {
+        Err(fault @ CodecError::TooLong(_)) => {
+            encode(&Response::Error(format!("the answer does not fit a message: {fault}")))
+        }
+        framed => framed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handoff_proto::codec::MESSAGE_BYTES_MAX;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_too_long_for_a_frame_becomes_one_that_says_so() {
+        let long = Response::Error("x".repeat(MESSAGE_BYTES_MAX));
+        let mut decoder = Decoder::default();
+        decoder.feed(&framed(&long).expect("a short answer"));
+        let told = decoder.take::<Response>().expect("a frame").expect("whole");
+        let Response::Error(why) = told else { panic!("{told:?}") };
+        assert!(why.starts_with("the answer does not fit a message: "), "{why}");
     }
 }
