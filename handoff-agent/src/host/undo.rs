@@ -43,7 +43,16 @@ pub struct Changes {
 pub struct UndoLog {
     dir: PathBuf,
     changes: Changes,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for UndoLog {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was just forked has the descriptor until it executes its program.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(dir = %self.dir.display(), %error, "the lock stays until the agent ends");
+        }
+    }
 }
 
 impl UndoLog {
@@ -62,7 +71,7 @@ impl UndoLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Changes::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { dir: dir.to_owned(), changes, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), changes, lock })
     }
 
     /// Returns what was changed.
