@@ -102,6 +102,39 @@ fn a_handoff_becomes_a_socket_of_the_listener() {
 
 #[test]
 #[ignore = "needs root and BPF: scripts/test runs it"]
+fn births_are_seen_though_answers_leave_by_another_interface() {
+    let (wire, listener) = (Wire::new(), listen());
+    let netlink = Netlink::open().expect("netlink");
+    netlink.add_veth("away0", "away1").expect("root makes interfaces");
+    let index = |name: &str| netlink.interface(name).expect("readable").expect("there").index;
+    netlink.set_up(index("away0")).expect("settable");
+    netlink.set_up(index("away1")).expect("settable");
+    let elsewhere = Ipv4Addr::new(10, 50, 0, 77);
+    netlink.add_host_route(elsewhere, index("away0")).expect("route");
+    netlink.add_neighbour(index("away0"), elsewhere, ROUTER_MAC).expect("neighbour");
+
+    // The client's next packet tells, whatever way it comes: unconfirmed, confirmed, or without a tunnel.
+    for (port, way) in [(40_011, "handoff"), (40_012, "forward"), (40_013, "plain")] {
+        let mut client = wire.client(port);
+        client.tuple.client = elsewhere.into();
+        wire.counted(&client.frame(REQUEST), &[("received", 1), ("assigned", 1)]);
+        let _stream = accept(&listener);
+        assert_eq!(wire.state(&client), Some(RecordState::Assigned as u32), "{way}");
+        let next = Client { seq: BASE_SEQ.add(18), ..client };
+        match way {
+            "handoff" => wire.counted(&next.frame(b""), &[("received", 1), ("delivered", 1), ("born", 1)]),
+            "forward" => {
+                let forward = Client { kind: MessageType::Forward, ..next };
+                wire.counted(&forward.frame(b""), &[("received", 1), ("delivered", 1), ("born", 1)]);
+            }
+            _ => wire.counted(&next.plain_frame(b""), &[("born", 1)]),
+        }
+        assert_eq!(wire.state(&client), Some(RecordState::Born as u32), "{way}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
 fn every_mix_of_options_hands_off() {
     let (wire, listener) = (Wire::new(), listen());
     for mix in 0..16u16 {

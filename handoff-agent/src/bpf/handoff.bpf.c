@@ -227,10 +227,8 @@ static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message
 		count(COUNT_refused_again);
 		return answer(skb, m, TYPE_REFUSED, record->detail);
 	}
-	if (newer == 0 && record->state != RECORD_HEALING) {
-		note_birth(record);
+	if (newer == 0 && record->state != RECORD_HEALING)
 		return deliver(skb, COUNT_delivered);
-	}
 	if (record->state == RECORD_REFUSED && record->detail == DETAIL_OCCUPIED)
 		return occupied(skb, m);
 	if (!base || !may_create(m))
@@ -292,11 +290,15 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 	struct record *record = bpf_map_lookup_elem(&records, &m->flow);
 	struct bpf_sock *sock = lookup(skb, &m->flow);
 	bool handoff = m->header.type == TYPE_HANDOFF;
+	__u32 state = tcp_state(sock);
 	struct tcp_timewait_sock *waiting;
 	struct tcp_sock *live;
 	__u32 rcv_nxt = 0;
 
-	switch (tcp_state(sock)) {
+	/* Its answers may leave by another interface, unseen by baton_egress. */
+	if (record && order(m, record) == 0 && is_connection(state))
+		note_birth(record);
+	switch (state) {
 	case BPF_TCP_CLOSE:
 	case BPF_TCP_LISTEN:
 		if (handoff)
@@ -364,6 +366,7 @@ static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer
 static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 {
 	__u32 ip_header = (ip->version_length & 15) * 4, state;
+	struct record *record;
 	struct flow_key flow;
 	struct bpf_sock *sock;
 	struct tcp tcp;
@@ -380,9 +383,12 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 	state = tcp_state(sock);
 	if (sock)
 		bpf_sk_release(sock);
-	if (state != BPF_TCP_CLOSE && state != BPF_TCP_LISTEN && state != BPF_TCP_NEW_SYN_RECV &&
-	    !(state == BPF_TCP_TIME_WAIT && tcp.flags & TCP_SYN))
+	if (is_connection(state) && !(state == BPF_TCP_TIME_WAIT && tcp.flags & TCP_SYN)) {
+		record = bpf_map_lookup_elem(&records, &flow);
+		if (record)
+			note_birth(record); /* as in decide() */
 		return VERDICT_NEXT;
+	}
 	count(COUNT_plain_no_socket);
 	if (tcp.flags & (TCP_SYN | TCP_RST))
 		return VERDICT_DROP;

@@ -42,6 +42,12 @@ static __always_inline __u32 tcp_state(struct bpf_sock *sock)
 	return sock ? sock->state : BPF_TCP_CLOSE;
 }
 
+/* Says whether the socket is of one connection, and past the kernel's own handshake. */
+static __always_inline bool is_connection(__u32 state)
+{
+	return state != BPF_TCP_CLOSE && state != BPF_TCP_LISTEN && state != BPF_TCP_NEW_SYN_RECV;
+}
+
 static __always_inline struct bpf_sock *lookup(struct __sk_buff *skb, const struct flow_key *flow)
 {
 	struct bpf_sock_tuple tuple = {};
