@@ -35,6 +35,8 @@ pub struct Supervisor<'a> {
     attachment: Option<Attachment>,
     firewall: (Instant, FirewallFacts),
     facts_next: Instant,
+    /// Why the host could not be looked at, when it was tried last.
+    unseen: Option<String>,
     findings: Vec<Finding>,
     self_test: SelfTestState,
     births: BirthWatch,
@@ -110,6 +112,7 @@ impl<'a> Supervisor<'a> {
             attachment: Some(beginning.attachment),
             firewall: (now, beginning.firewall),
             facts_next: now,
+            unseen: None,
             findings: Vec::new(),
             self_test: SelfTestState { last: None, next: now, pause: SELF_TEST_PAUSE, healthy: false },
             births: BirthWatch::default(),
@@ -142,13 +145,15 @@ impl<'a> Supervisor<'a> {
             }
             match survey(&self.wanted, self.keeper.as_mut(), self.firewall.1.clone()) {
                 Ok((findings, facts)) => {
+                    self.unseen = None;
                     self.firewall.1 = facts.firewall.clone();
                     self.note_findings(findings);
                     self.keep_attached(&facts);
                 }
-                Err(error) => reasons.push(format!("the host cannot be looked at: {error}")),
+                Err(error) => self.unseen = Some(format!("the host cannot be looked at: {error}")),
             }
         }
+        reasons.extend(self.unseen.clone());
         let blocking =
             |finding: &&Finding| finding.severity == Severity::Error && finding.scope == Scope::Host;
         reasons.extend(
