@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Turns between two looks at the stop flag and at capsule's executor, which costs as much as several frames.
 const TURNS_PER_POLL: usize = 64;
 /// Turns in a row without work after which [`Idle::Nap`] sleeps.
-const EMPTY_TURNS_BEFORE_NAP: u32 = 512;
+const EMPTY_TURNS_BEFORE_NAP: u32 = 16;
 /// How long it sleeps: long enough to leave the CPU alone, short beside a network's round trip.
 const NAP: Duration = Duration::from_micros(100);
 

@@ -30,7 +30,7 @@ const EAL_OVERHEAD_MB: usize = 8;
 pub enum Idle {
     /// Polls on: least latency, a whole CPU.
     Spin,
-    /// Sleeps 100 us at a time after 512 empty polls: for labs and shared machines.
+    /// Sleeps 100 us at a time after 16 empty polls: for labs and shared machines.
     Nap,
 }
 
