@@ -160,9 +160,9 @@ pub struct Flow {
     pub backend: Option<String>,
     /// `holding`, `unconfirmed`, `established`, `closing-unconfirmed` or `closing`.
     pub state: String,
-    /// Milliseconds since its handoff was decided.
+    /// Milliseconds since its first byte came.
     pub age_ms: u64,
-    /// Milliseconds since the client's last packet.
+    /// Milliseconds since the client's last packet; while its request head is unfinished, since its first byte.
     pub idle_ms: u64,
     /// The lcore that has it.
     pub lcore: u8,

@@ -201,7 +201,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// Writes the header, tagged for `tuple` with `key`, to the first [`HEADER_BYTES`] of the array.
+    /// Returns the header as it stands on the wire, tagged for `tuple` with `key`.
     pub fn emit(&self, tuple: &FourTuple, key: &TagKey) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..4].copy_from_slice(&MAGIC);

@@ -98,7 +98,7 @@ pub struct Flow {
     pub refused_by: RefusedBy,
     /// When its first byte came.
     pub created: Micros,
-    /// When its client's last packet came.
+    /// When its client's last packet came. Stands still while [`State::Holding`]: a head that grows buys no time.
     pub last_seen: Micros,
 }
 

@@ -96,7 +96,7 @@ pub struct FlowView {
     pub state: State,
     /// When its first byte came.
     pub created: Micros,
-    /// When its client's last packet came.
+    /// When its client's last packet came; while holding, when its first byte came.
     pub last_seen: Micros,
 }
 
