@@ -155,9 +155,12 @@ impl Switch {
     /// Sends the segments of a held head, in order.
     pub(super) fn send_held(&mut self, id: FlowId, hold: HoldIndex, now: Micros, out: &mut impl Outbox) {
         let Some((&flow, state)) = self.flows.get(id) else { return };
-        let Ok((outer, header)) = self.tunnel_headers(&flow, state, now) else { return };
         // The last one kept is the one being decided about; it follows by its verdict.
         let count = self.holds.frames(hold).count().saturating_sub(1);
+        let (outer, header) = match self.tunnel_headers(&flow, state, now) {
+            Ok(headers) => headers,
+            Err(reason) => return (0..count).for_each(|_| self.counters.count_drop(reason)),
+        };
         for (headers, payload) in self.holds.frames(hold).take(count) {
             let Some(mut frame) = fill(&mut self.scratch, headers, payload) else {
                 self.counters.count_drop(DropReason::TooLong);
