@@ -119,6 +119,8 @@ def _add_cable(plan, host, interface):
              "peer", "name", interface.name, "address", interface.mac, "mtu", str(MTU_BYTES), "netns", host_ns])
     if host.role == "switch" and interface.network == "data":
         _make_switch_cable_real(holder_ns, port, host_ns, interface.name)
+    if host.role in ("switch", "proxy") and interface.network == "data":
+        _part_from_other_end(holder_ns, port)
     command(["ip", "-n", holder_ns, "link", "set", port, "master", bridge, "up"])
 
 
@@ -136,6 +138,21 @@ def _make_switch_cable_real(holder_ns, port, host_ns, interface_name):
     # Nothing may put the frames together again on the switch's side, and what the switch's own kernel might
     # send there (it has no address, so it should not) must not be excepted.
     command(inside(host_ns, ["ethtool", "-K", interface_name, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]))
+
+
+def _part_from_other_end(holder_ns, port):
+    """Let others work on what a balancer sent: what its process is charged with ends where its cable does.
+
+    Over veth the sender's own CPU, and in accounts its process, carries a frame through bridge, router and the
+    receiver's TCP, which may send a whole response on the spot. Behind a real cable that is other machines' work.
+    Receive packet steering on the far end hands each frame to another CPU (the switch's lcore has the last one). It
+    is done for every balancer alike.
+    """
+    cpus = os.cpu_count() or 1
+    if cpus > 1:
+        path = f"/sys/class/net/{port}/queues/rx-0/rps_cpus"
+        # `ip netns exec`, as only its /sys is that of the namespace.
+        command(["ip", "netns", "exec", holder_ns, "sh", "-c", f"echo {(1 << (cpus - 1)) - 1:x} > {path}"])
 
 
 def _configure_host(plan, host):
