@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use common::net::*;
 use common::*;
 use handoff_agent::bpf::abi::RECORDS_NOT_BEGUN;
-use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
+use handoff_agent::bpf::{self, Attachment, BpfError, Maps, Programs, Steering};
 use handoff_proto::MessageType;
 use handoff_proto::header::Detail;
 
@@ -69,15 +69,31 @@ fn records_begin_when_their_programs_are_attached() {
     // The next one finds those records, and that they have not begun.
     let programs = pins.load(2 * RECORDS);
     assert_eq!(pins.since_us(), RECORDS_NOT_BEGUN);
-    let steering = steering(&programs, &net, false);
     let attachment = Attachment::new(&programs, net.data_index, &pins.0).expect("attached");
     assert!(attachment.taken_over);
-    steering.begin_records().expect("writable");
+    steering(&programs, &net, false).begin_records().expect("writable");
     let second_us = pins.since_us();
     assert!(first_us < second_us && second_us < RECORDS_NOT_BEGUN, "{first_us} {second_us}");
 
     // A third one of the same size goes on with them.
+    drop((attachment, programs));
     let programs = pins.load(2 * RECORDS);
-    self::steering(&programs, &net, false).begin_records().expect("writable");
+    steering(&programs, &net, false).begin_records().expect("writable");
     assert_eq!(pins.since_us(), second_us);
+}
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn pins_belong_to_one_agent_at_a_time() {
+    let _net = Net::new();
+    let pins = Pins::new("lock");
+    let programs = pins.load(RECORDS);
+    let second = Programs::load(RECORDS, Some(&pins.0)).err();
+    assert!(matches!(second, Some(BpfError::Busy(_))), "{second:?}");
+    assert!(matches!(bpf::detach(&pins.0), Err(BpfError::Busy(_))));
+    pins.maps().counters().expect("reading is free, and everything is still there");
+    drop(programs);
+    drop(pins.load(RECORDS));
+    bpf::detach(&pins.0).expect("nobody else");
+    assert!(!pins.0.exists());
 }

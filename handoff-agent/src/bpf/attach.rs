@@ -5,7 +5,7 @@ use std::path::Path;
 use libbpf_rs::Link;
 use libbpf_rs::query::LinkTypeInfo;
 
-use super::{BpfError, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, pins};
+use super::{BpfError, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, lock, pins};
 use crate::sys::tcx;
 
 pub use crate::sys::tcx::Direction;
@@ -97,8 +97,9 @@ pub fn attach_unpinned(
 /// Removes what an agent pinned in `pin_dir`, links first, and the directory. Nothing pinned is fine.
 ///
 /// # Errors
-/// The kernel refuses.
+/// Another agent has the directory, or the kernel refuses.
 pub fn detach(pin_dir: &Path) -> Result<(), BpfError> {
+    let _lock = pin_dir.exists().then(|| lock(pin_dir)).transpose()?;
     for path in pins(pin_dir).collect::<Vec<_>>().into_iter().rev() {
         if path.exists() {
             std::fs::remove_file(&path).map_err(BpfError::io(format!("removing {}", path.display())))?;

@@ -14,6 +14,7 @@ use libbpf_rs::{MapHandle, Object, ObjectBuilder, OpenObject, ProgramMut};
 use thiserror::Error;
 
 use self::abi::RECORDS_NOT_BEGUN;
+use crate::sys::lock::Lock;
 
 pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
 pub use maps::{Counters, Maps};
@@ -51,6 +52,9 @@ pub enum BpfError {
     /// The programs lack a part this code expects.
     #[error("the BPF object has no {0}")]
     Missing(&'static str),
+    /// Another agent, or `detach`, is at work there.
+    #[error("{0}: another baton-agent pins there; stop it, or give each agent a pin_dir of its own")]
+    Busy(PathBuf),
     /// A pinned map is not of the form this code expects.
     #[error("the pinned BPF map `{0}` has another form; stop the agent and run `baton-agent detach`")]
     Form(&'static str),
@@ -72,6 +76,7 @@ impl BpfError {
 pub struct Programs {
     object: Object,
     maps: Maps,
+    _lock: Option<Lock>,
 }
 
 impl Programs {
@@ -80,7 +85,7 @@ impl Programs {
     /// [`Steering::begin_records`].
     ///
     /// # Errors
-    /// The kernel refuses (privileges, version, no bpffs at `pin_dir`), or the object is broken.
+    /// Another agent has `pin_dir`, the kernel refuses (privileges, version, no bpffs there), or the object is broken.
     pub fn load(records: u32, pin_dir: Option<&Path>) -> Result<Self, BpfError> {
         let mut open = ObjectBuilder::default()
             .name("baton")
@@ -90,6 +95,7 @@ impl Programs {
         if let Some(dir) = pin_dir {
             std::fs::create_dir_all(dir).map_err(BpfError::io(format!("creating {}", dir.display())))?;
         }
+        let lock = pin_dir.map(lock).transpose()?;
         set_up_maps(&mut open, records, pin_dir, &mut reused)?;
         let object = open.load().map_err(BpfError::libbpf("loading the BPF programs into the kernel"))?;
         let maps = Maps::of(&object)?;
@@ -102,7 +108,7 @@ impl Programs {
         }
         settings.records_capacity = records;
         maps.set_settings(&settings)?;
-        Ok(Self { object, maps })
+        Ok(Self { object, maps, _lock: lock })
     }
 
     /// Returns the maps.
@@ -151,6 +157,14 @@ fn set_up_maps(
         map.set_pin_path(&path).map_err(BpfError::libbpf(format!("pinning {}", path.display())))?;
     }
     Ok(())
+}
+
+/// Keeps other agents away from a pin directory: they would write each other's settings.
+fn lock(dir: &Path) -> Result<Lock, BpfError> {
+    std::fs::File::open(dir).and_then(Lock::take).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => BpfError::Busy(dir.to_owned()),
+        _ => BpfError::io(format!("locking {}", dir.display()))(source),
+    })
 }
 
 /// Where the maps and links of an agent are pinned.

@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::sys::lock::Lock;
 
 const CHANGES: &str = "changes.json";
 /// What was being written when the process ended in the middle of it.
@@ -43,16 +44,7 @@ pub struct Changes {
 pub struct UndoLog {
     dir: PathBuf,
     changes: Changes,
-    lock: File,
-}
-
-impl Drop for UndoLog {
-    fn drop(&mut self) {
-        // Closing is not enough: a child that was just forked has the descriptor until it executes its program.
-        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
-            tracing::warn!(dir = %self.dir.display(), %error, "the lock stays until the agent ends");
-        }
-    }
+    _lock: Lock,
 }
 
 impl UndoLog {
@@ -63,15 +55,14 @@ impl UndoLog {
     /// for what was before would be forgotten.
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let lock = File::create(dir.join(LOCK))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        let lock = Lock::take(File::create(dir.join(LOCK))?)?;
         let changes = match fs::read(dir.join(CHANGES)) {
             Ok(text) => serde_json::from_slice(&text)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Changes::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { dir: dir.to_owned(), changes, lock })
+        Ok(Self { dir: dir.to_owned(), changes, _lock: lock })
     }
 
     /// Returns what was changed.

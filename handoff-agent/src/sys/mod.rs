@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod command;
 pub mod diag;
+pub mod lock;
 pub mod mounts;
 pub mod netlink;
 pub mod packet;
