@@ -105,6 +105,7 @@ def _show(lab, options, progress, directory):
         result["client_address_seen"] = all(
             shown["client_address_seen"] for shown in (*result["transfers"], result["database"]))
         progress(f"servers logged the client's true address and port: {result['client_address_seen']}")
+    lab.part_balancers()
     progress.step(f"load: {options.connections} connections, {options.rounds} rounds of {options.seconds} s")
     result["load"] = _load_cells(lab, options, progress)
     return result

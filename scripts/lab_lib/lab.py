@@ -318,6 +318,10 @@ class Lab:
         """End an agent with SIGKILL, as a crash does."""
         self.processes.kill(f"agent@{backend}")
 
+    def part_balancers(self):
+        """For measuring: charge switch and HAProxy with their own work only; see network.part_balancers."""
+        network.part_balancers(self.plan)
+
     def wait_served_by(self, backend):
         """Wait until a client's request through the VIP is answered by this backend."""
         def served():

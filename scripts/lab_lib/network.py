@@ -119,8 +119,6 @@ def _add_cable(plan, host, interface):
              "peer", "name", interface.name, "address", interface.mac, "mtu", str(MTU_BYTES), "netns", host_ns])
     if host.role == "switch" and interface.network == "data":
         _make_switch_cable_real(holder_ns, port, host_ns, interface.name)
-    if host.role in ("switch", "proxy") and interface.network == "data":
-        _part_from_other_end(holder_ns, port)
     command(["ip", "-n", holder_ns, "link", "set", port, "master", bridge, "up"])
 
 
@@ -140,19 +138,22 @@ def _make_switch_cable_real(holder_ns, port, host_ns, interface_name):
     command(inside(host_ns, ["ethtool", "-K", interface_name, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]))
 
 
-def _part_from_other_end(holder_ns, port):
-    """Let others work on what a balancer sent: what its process is charged with ends where its cable does.
+def part_balancers(plan):
+    """Let another CPU work on what a balancer sent: what its process is charged with ends where its cable does.
 
     Over veth the sender's own CPU, and in accounts its process, carries a frame through bridge, router and the
     receiver's TCP, which may send a whole response on the spot. Behind a real cable that is other machines' work.
-    Receive packet steering on the far end hands each frame to another CPU (the switch's lcore has the last one). It
-    is done for every balancer alike.
+    Receive packet steering on the far end hands each frame to another CPU (the switch's lcore has the last one),
+    for every balancer alike. The price: that CPU's backlog is short (net.core.netdev_max_backlog, 1000 frames), and
+    a long burst of an upload through a switch that had to wait for its CPU loses its end there. For measuring only.
     """
     cpus = os.cpu_count() or 1
-    if cpus > 1:
-        path = f"/sys/class/net/{port}/queues/rx-0/rps_cpus"
-        # `ip netns exec`, as only its /sys is that of the namespace.
-        command(["ip", "netns", "exec", holder_ns, "sh", "-c", f"echo {(1 << (cpus - 1)) - 1:x} > {path}"])
+    for host in plan.of_role("switch") + plan.of_role("proxy"):
+        if cpus > 1:
+            path = f"/sys/class/net/p-{host.name}/queues/rx-0/rps_cpus"
+            # `ip netns exec`, as only its /sys is that of the namespace.
+            command(["ip", "netns", "exec", plan.namespace(NETWORKS["data"][1]), "sh", "-c",
+                     f"echo {(1 << (cpus - 1)) - 1:x} > {path}"])
 
 
 def _configure_host(plan, host):

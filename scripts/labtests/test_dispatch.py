@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -73,9 +74,9 @@ def test_listener_down_goes_elsewhere_without_a_client_error(lab, nginx_stopped,
     assert {answer.status for answer in answers} == {200}
     assert {answer.backend for answer in answers} == set(BACKENDS) - {backend}
     after = counters(lab)
-    # Every fourth was offered there, and each of those, once, to another.
-    assert after["handoffs_refused"] - before["handoffs_refused"] >= 20 - len(lab.lcores)
-    assert after["handoffs_retried"] - before["handoffs_retried"] >= 20 - len(lab.lcores)
+    # Every fourth is offered there, and then once to another, as long as the switch trusts the silent agent.
+    refused = after["handoffs_refused"] - before["handoffs_refused"]
+    assert 10 <= refused == after["handoffs_retried"] - before["handoffs_retried"]
     assert after["handoffs"] - before["handoffs"] == 80 and after["resets_sent"] == before["resets_sent"]
     # A refusal may arrive on either queue, and finds the lcore that has the flow.
     assert (after["steered"] > before["steered"]) == (len(lab.lcores) > 1)
@@ -115,7 +116,9 @@ def test_agent_gone_gets_no_new_connection_within_one_second(lab):
     """What the backend has goes on: its programs are pinned."""
     with lab.connect("client1") as old, lab.connect("client1") as slow:
         assert ask(old, "/b/backend3/who").backend == "backend3"
-        slow.sendall(request("/b/backend3/slow/10m", headers=["Range: bytes=0-3145727"]))
+        # nginx limits the rate by whole seconds: 5 MB at 1 MB/s take between three and five.
+        slow.sendall(request("/b/backend3/slow/10m", headers=[f"Range: bytes=0-{(5 << 20) - 1}"]))
+        slow.recv(1, socket.MSG_PEEK)  # it has begun
         with ThreadPoolExecutor(1) as pool:
             download = pool.submit(read_answer, slow)
             lab.kill_agent("backend3")
@@ -129,7 +132,7 @@ def test_agent_gone_gets_no_new_connection_within_one_second(lab):
             finally:
                 lab.start_agent("backend3")
             answer = download.result(timeout=10)
-    expected = (lab.content_dir / "10m").open("rb").read(3145728)
+    expected = (lab.content_dir / "10m").open("rb").read(5 << 20)
     assert answer.status == 206 and answer.backend == "backend3" and answer.body == expected
     eventually(lambda: get(lab, "/who").backend == "backend3", timeout_s=5, what="backend3 is used again")
 

@@ -3,6 +3,7 @@
 import itertools
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROUTED_BACKEND
@@ -135,15 +136,18 @@ def test_the_clients_window_scale_is_in_force(lab, backend):
 @pytest.mark.parametrize("backend", ["backend1", ROUTED_BACKEND])
 def test_the_announced_window_scale_is_in_force(lab, backend):
     """An upload: the server's window, scaled by what the switch announced, grows beyond 64 KB."""
-    head = f"POST /b/{backend}/upload HTTP/1.1\r\nHost: {VIP}\r\nContent-Length: {8 << 20}\r\n\r\n".encode()
-    with lab.connect(CLIENT) as connection:
-        connection.sendall(head + bytes(8 << 20))
-        own = lab.run(CLIENT, ["ss", "-Htni", "sport", "=", f":{connection.getsockname()[1]}"]).stdout.split()
+    body = bytes(32 << 20)
+    head = f"POST /b/{backend}/upload HTTP/1.1\r\nHost: {VIP}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with lab.connect(CLIENT) as connection, ThreadPoolExecutor(1) as pool:
+        port = connection.getsockname()[1]
+        upload = pool.submit(connection.sendall, head + body)
+        words = eventually(lambda: (w := lab.run(CLIENT, ["ss", "-Htni", "sport", "=", f":{port}"]).stdout.split())
+                           and _number(w, "snd_wnd") > 65535 and w, timeout_s=5, what="a window beyond 64 KB")
+        upload.result(timeout=30)
         answer = read_answer(connection)
-    assert answer.headers["x-upload-bytes"] == str(8 << 20)
+    assert "wscale:7" in [word.partition(",")[0] for word in words], words
+    assert answer.headers["x-upload-bytes"] == str(len(body))
     (lab.backend_dir(backend) / "uploads" / answer.headers["x-upload-id"]).unlink()
-    assert "wscale:7" in [word.partition(",")[0] for word in own], own
-    assert _number(own, "snd_wnd") > 65535, own
 
 
 def test_the_servers_segments_have_the_clients_size(lab):
