@@ -66,22 +66,34 @@ def _script(name, *arguments):
 
 
 def _load_cells(lab, options, progress):
-    """Every size, mode and target, round by round in turn: a slow minute of the machine hits all alike."""
+    """Every size, mode and target: speed first, then what a request costs the balancers, in runs of their own."""
     ways = [load.target(lab, name) for name in options.targets]
-    cells = [(file, mode, way) for file in LOAD_FILES for mode in load.MODES for way in ways]
-    samples = {cell: [] for cell in cells}
-    for number in range(options.rounds):
-        for cell in cells:
-            file, mode, way = cell
-            sample = load.measure(lab, way, file, mode, seconds=options.seconds, connections=options.connections)
-            samples[cell].append(sample)
-            remark = f"  {sample.errors} errors" if sample.errors else ""
-            progress(f"round {number + 1}/{options.rounds}  {file:>3} {mode:10}  {report.NAMES[way.name]:7} "
-                     f"{sample.requests_per_s:9,.0f} requests/s{remark}")
+    speed = _sample_cells(lab, options, progress, ways, options.rounds, options.seconds)
+    balancers = [way for way in ways if way.process]
+    costs = {}
+    if balancers:
+        rounds, seconds = max(1, options.rounds - 1), min(2, options.seconds)
+        progress.step(f"cost: what a balancer sends is now worked on by another CPU; {rounds} rounds of {seconds} s")
+        with lab.balancers_parted():
+            costs = _sample_cells(lab, options, progress, balancers, rounds, seconds)
     result = [{"size": SIZES[file], "file": file, "mode": mode, "target": way.name,
-               **load.summary(samples[file, mode, way])} for file, mode, way in cells]
+               **load.summary(samples, costs.get((file, mode, way), samples))}
+              for (file, mode, way), samples in speed.items()]
     load.add_ratios(result)
     return result
+
+
+def _sample_cells(lab, options, progress, ways, rounds, seconds):
+    """{(file, mode, way): samples}, round by round in turn: a slow minute of the machine hits all alike."""
+    samples = {(file, mode, way): [] for file in LOAD_FILES for mode in load.MODES for way in ways}
+    for number in range(rounds):
+        for (file, mode, way), taken in samples.items():
+            sample = load.measure(lab, way, file, mode, seconds=seconds, connections=options.connections)
+            taken.append(sample)
+            remark = f"  {sample.errors} errors" if sample.errors else ""
+            progress(f"round {number + 1}/{rounds}  {file:>3} {mode:10}  {report.NAMES[way.name]:7} "
+                     f"{sample.requests_per_s:9,.0f} requests/s{remark}")
+    return samples
 
 
 def _machine():
@@ -105,7 +117,6 @@ def _show(lab, options, progress, directory):
         result["client_address_seen"] = all(
             shown["client_address_seen"] for shown in (*result["transfers"], result["database"]))
         progress(f"servers logged the client's true address and port: {result['client_address_seen']}")
-    lab.part_balancers()
     progress.step(f"load: {options.connections} connections, {options.rounds} rounds of {options.seconds} s")
     result["load"] = _load_cells(lab, options, progress)
     return result
@@ -121,8 +132,8 @@ def _conclude(result):
           f"{machine['kernel']}; commit {machine['commit']})\n" + report.speed_table(result["load"]))
     costs = report.cost_table(result["load"])
     if costs:
-        print("\nWhat a request costs the balancer: CPU time of its whole process; of Baton's, in which it had work; "
-              "bytes it received per byte of response\n" + costs)
+        print("\nWhat a request costs the balancer (runs of their own, its frames worked on by another CPU): CPU time of "
+              "its whole\nprocess; of Baton's, in which it had work; bytes it received per byte of response\n" + costs)
     broken = report.broken_claims(result)
     for sentence in broken:
         print(f"DOES NOT HOLD: {sentence}")

@@ -318,9 +318,14 @@ class Lab:
         """End an agent with SIGKILL, as a crash does."""
         self.processes.kill(f"agent@{backend}")
 
-    def part_balancers(self):
-        """For measuring: charge switch and HAProxy with their own work only; see network.part_balancers."""
-        network.part_balancers(self.plan)
+    @contextmanager
+    def balancers_parted(self):
+        """For measuring: within, switch and HAProxy are charged with their own work; see network.part_balancers."""
+        network.part_balancers(self.plan, True)
+        try:
+            yield
+        finally:
+            network.part_balancers(self.plan, False)
 
     def wait_served_by(self, backend):
         """Wait until a client's request through the VIP is answered by this backend."""

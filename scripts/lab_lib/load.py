@@ -112,24 +112,27 @@ def measure(lab, way, file_name, mode, *, seconds, connections, client="client1"
                   balancer_busy_us=after.busy_us - before.busy_us)
 
 
-def summary(samples):
-    """The medians of several samples of the same cell, and their spread; errors, requests and connections are sums."""
-    def values(attribute):
+def summary(speed, costs):
+    """The medians of several samples of the same cell, and their spread; errors, requests and connections are sums.
+
+    `costs`: the samples that tell what a request costs the balancer, if others than those of `speed`.
+    """
+    def values(samples, attribute):
         return [getattr(sample, attribute) for sample in samples]
 
-    def median(attribute, digits):
-        return round(statistics.median(values(attribute)), digits)
+    def median(samples, attribute, digits):
+        return round(statistics.median(values(samples, attribute)), digits)
 
-    rates = [round(rate, 1) for rate in values("requests_per_s")]
-    costs = [round(cost, 2) for cost in values("cpu_us_per_request")]
-    return {"requests_per_s": median("requests_per_s", 1), "requests_per_s_rounds": rates,
-            "p50_us": median("p50_us", 0), "p99_us": median("p99_us", 0),
-            "errors": sum(s.errors for s in samples), "requests": sum(s.requests for s in samples),
-            "connections": sum(s.connections for s in samples),
-            "balancer_cpu_us_per_request": median("cpu_us_per_request", 2),
-            "balancer_cpu_us_per_request_rounds": costs,
-            "balancer_busy_us_per_request": median("busy_us_per_request", 2),
-            "balancer_bytes_per_response_byte": median("bytes_per_response_byte", 5)}
+    every = speed if costs is speed else [*speed, *costs]
+    return {"requests_per_s": median(speed, "requests_per_s", 1),
+            "requests_per_s_rounds": [round(rate, 1) for rate in values(speed, "requests_per_s")],
+            "p50_us": median(speed, "p50_us", 0), "p99_us": median(speed, "p99_us", 0),
+            "errors": sum(values(every, "errors")), "requests": sum(values(every, "requests")),
+            "connections": sum(values(every, "connections")),
+            "balancer_cpu_us_per_request": median(costs, "cpu_us_per_request", 2),
+            "balancer_cpu_us_per_request_rounds": [round(cost, 2) for cost in values(costs, "cpu_us_per_request")],
+            "balancer_busy_us_per_request": median(costs, "busy_us_per_request", 2),
+            "balancer_bytes_per_response_byte": median(every, "bytes_per_response_byte", 5)}
 
 
 def add_ratios(cells):

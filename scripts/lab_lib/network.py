@@ -138,14 +138,15 @@ def _make_switch_cable_real(holder_ns, port, host_ns, interface_name):
     command(inside(host_ns, ["ethtool", "-K", interface_name, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]))
 
 
-def part_balancers(plan):
+def part_balancers(plan, parted):
     """Let another CPU work on what a balancer sent: what its process is charged with ends where its cable does.
 
     Over veth the sender's own CPU, and in accounts its process, carries a frame through bridge, router and the
     receiver's TCP, which may send a whole response on the spot. Behind a real cable that is other machines' work.
     Receive packet steering on the far end hands each frame to another CPU (the switch's lcore has the last one),
-    for every balancer alike. The price: that CPU's backlog is short (net.core.netdev_max_backlog, 1000 frames), and
-    a long burst of an upload through a switch that had to wait for its CPU loses its end there. For measuring only.
+    for every balancer alike. The price: it costs throughput, and that CPU's backlog is short
+    (net.core.netdev_max_backlog, 1000 frames), so that a long burst of an upload loses its end there. For measuring
+    CPU time only.
     """
     cpus = os.cpu_count() or 1
     for host in plan.of_role("switch") + plan.of_role("proxy"):
@@ -153,7 +154,7 @@ def part_balancers(plan):
             path = f"/sys/class/net/p-{host.name}/queues/rx-0/rps_cpus"
             # `ip netns exec`, as only its /sys is that of the namespace.
             command(["ip", "netns", "exec", plan.namespace(NETWORKS["data"][1]), "sh", "-c",
-                     f"echo {(1 << (cpus - 1)) - 1:x} > {path}"])
+                     f"echo {(1 << (cpus - 1)) - 1 if parted else 0:x} > {path}"])
 
 
 def _configure_host(plan, host):
