@@ -20,7 +20,9 @@ use baton_core::ids::{BackendIndex, PoolIndex};
 use baton_core::policy::{Pool, Rule, Rules};
 use baton_core::switch::{Backend, Learned};
 use baton_core::wire::{self, Ethernet, Ipv4, MacAddress};
-use baton_core::{Counters, Entropy, Frame, Micros, Outbox, Settings, Snapshot, Switch, Verdict};
+use baton_core::{
+    Counters, Entropy, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch, Verdict,
+};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use handoff_proto::keys::Key;
 use handoff_proto::{KeyId, KeyRing, Vip};
@@ -60,11 +62,7 @@ fn switch(flow_count_max: usize) -> Switch {
         keys: KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key"),
     };
     let settings = Settings {
-        lcore: 0,
-        mac: SWITCH,
-        address: Ipv4Addr::new(10, 60, 0, 1),
-        prefix_bits: 24,
-        gateway: None,
+        network: Network { address: Ipv4Addr::new(10, 60, 0, 1), prefix_bits: 24, gateway: None },
         mtu_bytes: 1500,
         flow_count_max,
         hold_count_max: 16,
@@ -76,7 +74,8 @@ fn switch(flow_count_max: usize) -> Switch {
     };
     let (counters, entropy) = (Arc::new(Counters::default()), Entropy::from_seed(1));
     let mut switch =
-        Switch::new(settings, Arc::new(snapshot), counters, entropy, NOW).expect("good settings");
+        Switch::new(Lcore { number: 0, mac: SWITCH }, settings, Arc::new(snapshot), counters, entropy, NOW)
+            .expect("good settings");
     switch.learn(Learned { address: Ipv4Addr::new(10, 60, 0, 11), mac: BACKEND }, NOW);
     switch
 }

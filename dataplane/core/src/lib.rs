@@ -29,5 +29,5 @@ pub use entropy::Entropy;
 pub use frame::Frame;
 pub use handoff_proto::Micros;
 pub use metrics::{Counters, DropReason, Event};
-pub use switch::{Outbox, Settings, Snapshot, Switch};
+pub use switch::{Lcore, Network, Outbox, Settings, Snapshot, Switch};
 pub use verdict::Verdict;

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use baton_core::wire::MacAddress;
-use baton_core::{Counters, Entropy, Snapshot, Switch};
-use baton_switch::config::{Config, ConfigError, CoreSettings};
+use baton_core::{Counters, Entropy, Settings, Snapshot, Switch};
+use baton_switch::config::{Config, ConfigError};
 use baton_switch::control::{
     AdminSocket, Control, Identity, Listeners, PortReading, ReadPort, Roster, Shared, bind,
 };
@@ -114,8 +114,8 @@ fn run(config: Config) -> anyhow::Result<()> {
         LcoreView::new(number(*lcore), lcore.cpu, Arc::clone(core), Arc::clone(door))
     });
     let identity = Identity {
-        address: core.address.into(),
-        gateway: core.gateway,
+        address: core.network.address.into(),
+        gateway: core.network.gateway,
         mac: mac.to_string().replace('-', ":"),
         device,
         flow_count_max: core.flow_count_max,
@@ -151,7 +151,7 @@ fn port_reader(port: Port) -> ReadPort {
 
 /// What the workers are made of.
 struct Parts {
-    core: CoreSettings,
+    core: Settings,
     mac: MacAddress,
     snapshot: Arc<Snapshot>,
     /// Per lcore.
@@ -165,11 +165,11 @@ impl Parts {
     /// Makes the worker of one lcore. Runs there, so that its memory is near.
     fn worker(&self, lcore: Lcore) -> SwitchWorker {
         let index = number(lcore);
-        let settings = self.core.of_lcore(index, self.mac);
+        let place = baton_core::Lcore { number: index, mac: self.mac };
         let counters = self.counters.get(lcore.index).map(Arc::clone).unwrap_or_default();
         let entropy = Entropy::from_seed(self.seed.wrapping_add(u64::from(index)));
         let (snapshot, now) = (Arc::clone(&self.snapshot), self.clock.now());
-        match Switch::new(settings, snapshot, Arc::clone(&counters), entropy, now) {
+        match Switch::new(place, self.core.clone(), snapshot, Arc::clone(&counters), entropy, now) {
             Ok(switch) => {
                 let mailboxes = Arc::clone(&self.mailboxes);
                 SwitchWorker::new(switch, counters, self.clock, lcore.index, mailboxes)

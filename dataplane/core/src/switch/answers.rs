@@ -25,7 +25,7 @@ impl Switch {
         if !answer.is_fresh(now, FRESHNESS_PAST) {
             return Err(DropReason::AnswerStale);
         }
-        if answer.header.lcore != self.settings.lcore {
+        if answer.header.lcore != self.lcore.number {
             self.counters.count(Event::Steered);
             return Ok(Verdict::Steer(answer.header.lcore));
         }
@@ -87,7 +87,7 @@ impl Switch {
         let flow = self.forget(id).ok_or(DropReason::AnswerUnexpected)?;
         // Behind the tunnel headers lies the client's packet; what is left in front of it becomes its Ethernet header.
         frame.strip(TUNNEL_BYTES_V4).map_err(|_| DropReason::AnswerMalformed)?;
-        wire::redirect(frame, flow.client_mac, self.settings.mac);
+        wire::redirect(frame, flow.client_mac, self.lcore.mac);
         let ip = Ipv4::parse(frame.bytes())?;
         let segment = Segment::parse(frame.bytes(), &ip)?;
         let arrival = Arrival { segment, vip: VipIndex(0), client_mac: flow.client_mac, ip, now };

@@ -142,7 +142,7 @@ impl Switch {
         let path = self.paths.get(usize::from(flow.backend.0)).ok_or(DropReason::NoNextHop)?;
         if state.is_confirmed() && path.on_link {
             let mac = self.neighbors.mac(path.hop).ok_or(DropReason::NoNextHop)?;
-            wire::redirect(frame, self.settings.mac, mac);
+            wire::redirect(frame, self.lcore.mac, mac);
             self.counters.count(Event::ForwardedDirect);
             return Ok(Verdict::Forward);
         }
@@ -202,14 +202,14 @@ impl Switch {
             tsval: flow.base.tsval,
             tsecr: flow.base.tsecr,
             detail: Detail::None,
-            lcore: self.settings.lcore,
+            lcore: self.lcore.number,
             generation: flow.generation,
             issued: now,
         };
         let outer = Outer {
-            source_mac: self.settings.mac,
+            source_mac: self.lcore.mac,
             destination_mac: mac,
-            source: self.settings.address,
+            source: self.settings.network.address,
             destination: path.address,
             source_port: tunnel_port(&flow.tuple),
         };

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use hold::{HEAD_BYTES_MAX, SEGMENT_COUNT_MAX};
 pub use outbox::{Learned, Outbox};
-pub use settings::{Backend, Settings, Snapshot};
+pub use settings::{Backend, Lcore, Network, Settings, Snapshot};
 
 use crate::cookie::CookieJar;
 use crate::entropy::Entropy;
@@ -45,6 +45,7 @@ const EXPIRY_LOOKS_MAX: usize = 64;
 /// The switch of one lcore.
 #[derive(Debug)]
 pub struct Switch {
+    lcore: Lcore,
     settings: Settings,
     snapshot: Arc<Snapshot>,
     counters: Arc<Counters>,
@@ -106,6 +107,7 @@ impl Switch {
     /// # Errors
     /// Settings that cannot work.
     pub fn new(
+        lcore: Lcore,
         settings: Settings,
         snapshot: Arc<Snapshot>,
         counters: Arc<Counters>,
@@ -139,6 +141,7 @@ impl Switch {
             scratch: vec![0; SCRATCH_HEADROOM + ETHERNET_BYTES + usize::from(settings.mtu_bytes)].into(),
             snapshot: Arc::clone(&snapshot),
             counters,
+            lcore,
             settings,
         };
         switch.take_snapshot(snapshot, now);
@@ -152,7 +155,7 @@ impl Switch {
     }
 
     fn take_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Micros) {
-        let network = Network { address: self.settings.address, prefix_bits: self.settings.prefix_bits };
+        let network = self.settings.network;
         self.paths = snapshot
             .backends
             .iter()
@@ -168,7 +171,7 @@ impl Switch {
                     return *path;
                 }
                 let on_link = network.contains(address);
-                let via = if on_link { address } else { self.settings.gateway.unwrap_or(address) };
+                let via = if on_link { address } else { network.gateway.unwrap_or(address) };
                 Path { address, hop: self.neighbors.entry(via, now), on_link }
             })
             .collect();
@@ -224,7 +227,7 @@ impl Switch {
     /// called once per turn of the burst loop.
     pub fn poll(&mut self, now: Micros, out: &mut impl Outbox) {
         self.cookies.turn(now);
-        if self.settings.lcore == 0 {
+        if self.lcore.number == 0 {
             self.announce(now, out);
         }
         self.ask_for_next_hops(now, out);
@@ -239,7 +242,7 @@ impl Switch {
         out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let ethernet = Ethernet::parse(frame.bytes())?;
-        if ethernet.destination != self.settings.mac && !ethernet.destination.is_broadcast() {
+        if ethernet.destination != self.lcore.mac && !ethernet.destination.is_broadcast() {
             return Err(DropReason::NotForUs);
         }
         match ethernet.carries {
@@ -256,7 +259,7 @@ impl Switch {
         match ip.protocol {
             Protocol::Tcp => self.tcp(frame, &ethernet, &ip, now, out),
             Protocol::Icmp => self.icmp(frame, &ip),
-            Protocol::Udp if ip.destination == self.settings.address => self.answer(frame, now),
+            Protocol::Udp if ip.destination == self.settings.network.address => self.answer(frame, now),
             Protocol::Udp | Protocol::Other => Err(DropReason::NotVip),
         }
     }
@@ -309,20 +312,6 @@ impl Arrival {
     /// Insists on a good TCP checksum: what the switch believes or parses must be what the backend's kernel will accept.
     fn verify(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
         if Segment::checksum_holds(frame.bytes(), &self.ip) { Ok(()) } else { Err(DropReason::TcpChecksum) }
-    }
-}
-
-/// The data network.
-#[derive(Clone, Copy)]
-struct Network {
-    address: Ipv4Addr,
-    prefix_bits: u8,
-}
-
-impl Network {
-    fn contains(self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_bits.min(32))).unwrap_or(0);
-        (self.address.to_bits() ^ address.to_bits()) & mask == 0
     }
 }
 

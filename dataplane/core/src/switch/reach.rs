@@ -39,7 +39,7 @@ impl Switch {
         out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let arp = Arp::parse(frame.bytes()).ok_or(DropReason::Malformed)?;
-        if self.is_ours(arp.sender) && arp.sender_mac != self.settings.mac {
+        if self.is_ours(arp.sender) && arp.sender_mac != self.lcore.mac {
             return Err(DropReason::AddressConflict);
         }
         let known = self.neighbors.learn(arp.sender, arp.sender_mac, now);
@@ -50,7 +50,7 @@ impl Switch {
             out.share(Learned { address: arp.sender, mac: arp.sender_mac });
         }
         if arp.is_request && self.is_ours(arp.target) && arp.sender != arp.target {
-            let reply = neighbor::reply(arp.target, self.settings.mac, &arp);
+            let reply = neighbor::reply(arp.target, self.lcore.mac, &arp);
             frame.resize(ARP_FRAME_BYTES).map_err(|_| DropReason::Malformed)?;
             frame.bytes_mut().copy_from_slice(&reply);
             self.counters.count(Event::ArpRequestsAnswered);
@@ -72,7 +72,7 @@ impl Switch {
 
     /// Says whether the switch answers for an address: its own, or a VIP's.
     fn is_ours(&self, address: Ipv4Addr) -> bool {
-        address == self.settings.address
+        address == self.settings.network.address
             || self.snapshot.vips.iter().any(|vip| vip.address == IpAddr::V4(address))
     }
 
@@ -83,10 +83,10 @@ impl Switch {
         }
         self.announcements =
             Announcements { left: self.announcements.left - 1, due: now.plus(ANNOUNCE_INTERVAL) };
-        let own = IpAddr::V4(self.settings.address);
+        let own = IpAddr::V4(self.settings.network.address);
         for address in self.snapshot.vips.iter().map(|vip| vip.address).chain([own]) {
             if let IpAddr::V4(address) = address {
-                self.send_aside(&neighbor::announcement(address, self.settings.mac), out);
+                self.send_aside(&neighbor::announcement(address, self.lcore.mac), out);
                 self.counters.count(Event::ArpAnnouncements);
             }
         }
@@ -96,10 +96,10 @@ impl Switch {
     pub(super) fn ask_for_next_hops(&mut self, now: Micros, out: &mut impl Outbox) {
         for _ in 0..ASK_COUNT_MAX {
             let Some(address) = self.neighbors.due(now) else { return };
-            if self.settings.lcore != 0 {
+            if self.lcore.number != 0 {
                 continue;
             }
-            let question = neighbor::request(address, self.settings.address, self.settings.mac);
+            let question = neighbor::request(address, self.settings.network.address, self.lcore.mac);
             self.send_aside(&question, out);
             self.counters.count(Event::ArpRequestsSent);
         }

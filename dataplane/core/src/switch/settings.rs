@@ -7,19 +7,20 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::policy::{Pool, Rules};
 
-/// What does not change while the switch runs. One per lcore; only `lcore` differs.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which lcore this is, counted from 0. Lcore 0 asks and announces by ARP, all learn.
-    pub lcore: u8,
+/// Which lcore a switch runs on, and the port it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lcore {
+    /// Counted from 0. Lcore 0 asks and announces by ARP, all learn.
+    pub number: u8,
     /// Hardware address of the port.
     pub mac: EthernetAddress,
-    /// The switch's own address on the data network.
-    pub address: Ipv4Addr,
-    /// Bits of the data network's prefix, 0 to 32.
-    pub prefix_bits: u8,
-    /// Next hop towards backends that are not on the data network.
-    pub gateway: Option<Ipv4Addr>,
+}
+
+/// What does not change while the switch runs; the same for all lcores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The switch's place on the data network.
+    pub network: Network,
     /// Largest IP packet the data network carries, in bytes.
     pub mtu_bytes: u16,
     /// Entries the flow table can hold.
@@ -36,6 +37,34 @@ pub struct Settings {
     pub closing_timeout: Micros,
     /// Window shift announced in SYN-ACKs, 0 to 14.
     pub window_scale: u8,
+}
+
+/// The switch's place on the data network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The switch's own address.
+    pub address: Ipv4Addr,
+    /// Bits of the network's prefix, 0 to 32.
+    pub prefix_bits: u8,
+    /// Next hop towards backends that are not on this network.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl Network {
+    /// Says whether `address` is on the network's own segment.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (address.to_bits() ^ self.address.to_bits()) & self.mask() == 0
+    }
+
+    /// Says whether a host can have `address`: networks of up to 30 bits lose their first and last.
+    pub fn is_host(&self, address: Ipv4Addr) -> bool {
+        let host = address.to_bits() & !self.mask();
+        !self.contains(address) || self.prefix_bits > 30 || (host != 0 && host != !self.mask())
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix_bits.min(32))).unwrap_or(0)
+    }
 }
 
 /// What control publishes: immutable, complete, replaced as a whole.

@@ -7,7 +7,8 @@ use baton_core::ids::{BackendIndex, PoolIndex};
 use baton_core::policy::{PathMatch, Pool, Rule, Rules};
 use baton_core::switch::{Backend, FlowView, Learned};
 use baton_core::{
-    Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Snapshot, Switch, Verdict,
+    Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch,
+    Verdict,
 };
 use handoff_proto::keys::Key;
 use handoff_proto::{FourTuple, KeyId, KeyRing, Tag, TagKey, Vip};
@@ -135,13 +136,13 @@ pub(crate) struct World {
     account: Account,
 }
 
+pub(crate) const fn lcore(number: u8) -> Lcore {
+    Lcore { number, mac: EthernetAddress(SWITCH_MAC) }
+}
+
 pub(crate) fn settings() -> Settings {
     Settings {
-        lcore: 0,
-        mac: EthernetAddress(SWITCH_MAC),
-        address: SWITCH.into(),
-        prefix_bits: 24,
-        gateway: Some(GATEWAY.into()),
+        network: Network { address: SWITCH.into(), prefix_bits: 24, gateway: Some(GATEWAY.into()) },
         mtu_bytes: 1500,
         flow_count_max: 64,
         hold_count_max: 4,
@@ -190,18 +191,19 @@ impl World {
     }
 
     pub(crate) fn with(settings: Settings, snapshot: Snapshot) -> Self {
-        let mut world = Self::just_started(settings, snapshot);
+        let mut world = Self::just_started(0, settings, snapshot);
         world.pass(Micros::from_secs(3)); // announcements are over, next hops known
         assert!(world.switch.next_hops().all(|(_, mac)| mac.is_some()));
         world
     }
 
     /// A switch that knows nobody yet.
-    pub(crate) fn just_started(settings: Settings, snapshot: Snapshot) -> Self {
+    pub(crate) fn just_started(number: u8, settings: Settings, snapshot: Snapshot) -> Self {
         let counters = Arc::new(Counters::default());
         let entropy = Entropy::from_seed(1);
-        let switch = Switch::new(settings, Arc::new(snapshot), Arc::clone(&counters), entropy, START)
-            .expect("settings that work");
+        let switch =
+            Switch::new(lcore(number), settings, Arc::new(snapshot), Arc::clone(&counters), entropy, START)
+                .expect("settings that work");
         Self { switch, counters, now: START, silent: Vec::new(), account: Account::default() }
     }
 

@@ -13,8 +13,8 @@ use baton_core::{Counters, Entropy, Event, Frame, Micros, Outbox, Settings, Swit
 use common::client::{BARE, Client, USUAL, get, len};
 use common::packets::{ACK, FIN, arp, ethernet, icmp_echo, ipv4, read_message, read_tcp, udp};
 use common::world::{
-    Answer, BACKEND_MACS, BACKENDS, BROADCAST, GATEWAY, ROUTER_MAC, START, SWITCH, SWITCH_MAC, VIP, settings,
-    snapshot,
+    Answer, BACKEND_MACS, BACKENDS, BROADCAST, GATEWAY, ROUTER_MAC, START, SWITCH, SWITCH_MAC, VIP, lcore,
+    settings, snapshot,
 };
 
 thread_local! {
@@ -100,9 +100,15 @@ impl Bench {
     fn new() -> Self {
         let counters = Arc::new(Counters::default());
         let settings = Settings { flow_count_max: 8, ..settings() };
-        let switch =
-            Switch::new(settings, Arc::new(snapshot()), Arc::clone(&counters), Entropy::from_seed(1), START)
-                .expect("settings that work");
+        let switch = Switch::new(
+            lcore(0),
+            settings,
+            Arc::new(snapshot()),
+            Arc::clone(&counters),
+            Entropy::from_seed(1),
+            START,
+        )
+        .expect("settings that work");
         let shelf = Box::new(Shelf { bytes: [[0; 2048]; 40], lengths: [0; 40], count: 0, shared: 0 });
         let mut bench = Self { switch, now: START, shelf, paths: 0, counters };
         bench.poll("announcements and questions");

@@ -173,7 +173,7 @@ fn a_request_that_ends_before_its_head_is_reset() {
 
 #[test]
 fn a_backend_without_known_hardware_address_gets_nothing() {
-    let mut world = World::just_started(settings(), snapshot());
+    let mut world = World::just_started(0, settings(), snapshot());
     world.silent = vec![BACKENDS[0]];
     world.pass(Micros::from_secs(1));
     for number in 0..3 {
@@ -188,7 +188,7 @@ fn a_backend_without_known_hardware_address_gets_nothing() {
 
 #[test]
 fn without_any_next_hop_a_request_is_refused_as_having_no_backend() {
-    let mut world = World::just_started(settings(), snapshot());
+    let mut world = World::just_started(0, settings(), snapshot());
     let (client, outcome) = world.request(Client::new(), "/files/a");
     outcome.expect_reset(&client);
     assert_eq!(world.counters.drops(DropReason::NoBackend), 1);

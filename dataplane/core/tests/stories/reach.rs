@@ -74,7 +74,7 @@ fn arp_that_is_none_is_malformed() {
 
 #[test]
 fn at_start_every_address_is_announced_three_times_a_second_apart() {
-    let mut world = World::just_started(settings(), snapshot());
+    let mut world = World::just_started(0, settings(), snapshot());
     let mut times = Vec::new();
     for _ in 0..60 {
         let announced: Vec<Vec<u8>> =
@@ -93,7 +93,7 @@ fn at_start_every_address_is_announced_three_times_a_second_apart() {
 
 #[test]
 fn next_hops_are_asked_for_until_they_answer_then_every_ten_seconds() {
-    let mut world = World::just_started(settings(), snapshot());
+    let mut world = World::just_started(0, settings(), snapshot());
     let mut asked = Vec::new();
     let question = arp(1, (SWITCH, SWITCH_MAC), (BACKENDS[0], [0; 6]), BROADCAST);
     for tenth in 0..400u64 {
@@ -132,14 +132,14 @@ fn a_backend_that_moves_is_followed_and_told_to_the_other_lcores() {
     assert_eq!(world.event(Event::ArpLearned), learned + 1);
     let mac = EthernetAddress(STRANGER_MAC);
     assert_eq!(world.switch.next_hop_of(baton_core::ids::BackendIndex(0)), Some(mac));
-    let mut sibling = World::just_started(Settings { lcore: 1, ..settings() }, snapshot());
+    let mut sibling = World::just_started(1, settings(), snapshot());
     sibling.switch.learn(outcome.sent.shared[0], sibling.now);
     assert_eq!(sibling.switch.next_hop_of(baton_core::ids::BackendIndex(0)), Some(mac));
 }
 
 #[test]
 fn only_the_first_lcore_asks_but_all_forget_who_fell_silent() {
-    let mut sibling = World::just_started(Settings { lcore: 1, ..settings() }, snapshot());
+    let mut sibling = World::just_started(1, settings(), snapshot());
     let news =
         baton_core::switch::Learned { address: BACKENDS[0].into(), mac: EthernetAddress(BACKEND_MACS[0]) };
     sibling.switch.learn(news, sibling.now);

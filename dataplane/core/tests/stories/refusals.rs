@@ -252,14 +252,14 @@ fn answers_find_the_lcore_that_asked() {
     let mut asked = World::with(settings(), snapshot());
     let (_, outcome) = asked.request(Client::new(), "/files/a");
     let answer = Answer::refused(&outcome.message()).frame();
-    let mut other = World::just_started(Settings { lcore: 1, ..settings() }, snapshot());
+    let mut other = World::just_started(1, settings(), snapshot());
     other.now = asked.now;
     let steered = other.give(&answer);
     assert_eq!(steered.verdict, Verdict::Steer(0));
     assert_eq!(steered.frame, answer, "unchanged");
     assert_eq!(backend_of(&asked.give(&steered.frame).message()), 1);
     // The other way round the header names lcore 1.
-    let mut second = World::just_started(Settings { lcore: 1, ..settings() }, snapshot());
+    let mut second = World::just_started(1, settings(), snapshot());
     second.switch.learn(
         baton_core::switch::Learned {
             address: GATEWAY.into(),

@@ -76,46 +76,46 @@ impl Findings {
         }
     }
 
+    /// Takes a value that has no default; `needed` says what it should be.
+    pub(super) fn required<T>(&mut self, key: &str, found: Option<T>, needed: &str) -> Option<T> {
+        if found.is_none() {
+            self.fault(key, "", format!("missing; {needed}"));
+        }
+        found
+    }
+
     /// Takes a unicast IPv4 address on the data network.
-    pub(super) fn address(&mut self, key: &str, found: &str) -> Option<Ipv4Addr> {
-        match found.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) if is_unicast(address) => Some(address),
-            Ok(IpAddr::V4(_)) => {
-                self.fault(
-                    key,
-                    quoted(found),
-                    "a host's own address is needed, not a multicast, broadcast, loopback or reserved one",
-                );
-                None
-            }
-            Ok(IpAddr::V6(_)) => {
-                self.fault(
-                    key,
-                    quoted(found),
-                    "IPv6 is not supported on the data network yet; an IPv4 address is needed",
-                );
-                None
-            }
-            Err(_) => {
-                self.fault(key, quoted(found), "an IPv4 address such as \"10.60.0.1\" is needed");
+    pub(super) fn address(&mut self, key: &str, found: Option<&str>) -> Option<Ipv4Addr> {
+        let found = self.required(key, found, ADDRESS_NEEDED)?;
+        host_address(found).map_err(|needed| self.fault(key, quoted(found), needed)).ok()
+    }
+
+    /// Takes an address with port to listen on.
+    pub(super) fn socket(&mut self, key: &str, found: Option<&str>) -> Option<SocketAddr> {
+        const NEEDED: &str = "an address with a port from 1 to 65535 is needed, such as \"10.70.0.1:7170\"";
+        let found = self.required(key, found, NEEDED)?;
+        match found.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Some(address),
+            _ => {
+                self.fault(key, quoted(found), NEEDED);
                 None
             }
         }
     }
+}
 
-    /// Takes an address with port to listen on.
-    pub(super) fn socket(&mut self, key: &str, found: &str) -> Option<SocketAddr> {
-        match found.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 => Some(address),
-            _ => {
-                self.fault(
-                    key,
-                    quoted(found),
-                    "an address with a port from 1 to 65535 is needed, such as \"10.70.0.1:7170\"",
-                );
-                None
-            }
+/// What is said where an address is missing or none.
+const ADDRESS_NEEDED: &str = "an IPv4 address such as \"10.60.0.1\" is needed";
+
+/// Reads a unicast IPv4 address, or says what is needed instead.
+pub(super) fn host_address(text: &str) -> Result<Ipv4Addr, &'static str> {
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) if is_unicast(address) => Ok(address),
+        Ok(IpAddr::V4(_)) => {
+            Err("a host's own address is needed, not a multicast, broadcast, loopback or reserved one")
         }
+        Ok(IpAddr::V6(_)) => Err("IPv6 is not supported on the data network yet; an IPv4 address is needed"),
+        Err(_) => Err(ADDRESS_NEEDED),
     }
 }
 

@@ -12,15 +12,14 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-use core::net::{Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton_core::Settings;
-use baton_core::wire::MacAddress;
-use handoff_proto::{KeyRing, Micros};
+use handoff_proto::KeyRing;
 use thiserror::Error;
 
 use crate::control::Catalog;
@@ -38,62 +37,14 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 pub struct Config {
     /// What the DPDK door needs.
     pub dpdk: DpdkSettings,
-    /// What each lcore's switch needs.
-    pub core: CoreSettings,
+    /// What each lcore's [`baton_core::Switch`] needs.
+    pub core: Settings,
     /// Where control listens.
     pub control: ControlSettings,
     /// VIPs, backends, pools and rules.
     pub catalog: Arc<Catalog>,
     /// What works but is hardly meant.
     pub warnings: Vec<Fault>,
-}
-
-/// What each lcore's [`baton_core::Switch`] needs, the same for all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreSettings {
-    /// The switch's own address on the data network.
-    pub address: Ipv4Addr,
-    /// Bits of the data network's prefix.
-    pub prefix_bits: u8,
-    /// Next hop towards backends that are not on the data network.
-    pub gateway: Option<Ipv4Addr>,
-    /// Largest IP packet, in bytes.
-    pub mtu_bytes: u16,
-    /// Entries of one lcore's flow table.
-    pub flow_count_max: usize,
-    /// Unfinished request heads one lcore holds.
-    pub hold_count_max: usize,
-    /// How long an unfinished request head is held.
-    pub hold_timeout: Micros,
-    /// How long a flow lives that no byte of the backend was acknowledged in.
-    pub unconfirmed_timeout: Micros,
-    /// How long an established flow may be idle.
-    pub established_timeout: Micros,
-    /// How long a closing flow may be idle.
-    pub closing_timeout: Micros,
-    /// Window shift announced in SYN-ACKs.
-    pub window_scale: u8,
-}
-
-impl CoreSettings {
-    /// Returns the settings of one lcore (counted from 0) on a port with this hardware address.
-    pub const fn of_lcore(&self, lcore: u8, mac: MacAddress) -> Settings {
-        Settings {
-            lcore,
-            mac,
-            address: self.address,
-            prefix_bits: self.prefix_bits,
-            gateway: self.gateway,
-            mtu_bytes: self.mtu_bytes,
-            flow_count_max: self.flow_count_max,
-            hold_count_max: self.hold_count_max,
-            hold_timeout: self.hold_timeout,
-            unconfirmed_timeout: self.unconfirmed_timeout,
-            established_timeout: self.established_timeout,
-            closing_timeout: self.closing_timeout,
-            window_scale: self.window_scale,
-        }
-    }
 }
 
 /// Where control listens.
@@ -124,12 +75,16 @@ pub enum ConfigError {
         /// The configuration file.
         file: PathBuf,
     },
-    /// No TOML, an unknown or missing key, or a value of another type; the text shows line and column.
-    #[error("{}: {text}", file.display())]
+    /// No TOML, an unknown key, or a value of another type.
+    #[error("{}: {key} (line {line}): {text}", file.display())]
     Form {
         /// The configuration file.
         file: PathBuf,
-        /// The TOML reader's words.
+        /// Where, as a path; `.` is the file as a whole.
+        key: String,
+        /// Line of the file, counted from 1.
+        line: usize,
+        /// What was found and what is allowed.
         text: String,
     },
     /// Values that are not allowed.
@@ -170,10 +125,7 @@ impl Config {
         file: &Path,
         read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
     ) -> Result<Self, ConfigError> {
-        let raw: RawConfig = toml::from_str(text).map_err(|error| ConfigError::Form {
-            file: file.to_owned(),
-            text: error.to_string().trim_end().to_owned(),
-        })?;
+        let raw = parse(text, file)?;
         let mut findings = Findings::default();
         let checked = check(raw, &mut findings, read_keys);
         match checked {
@@ -184,6 +136,17 @@ impl Config {
 }
 
 pub use key_file::KeyFault;
+
+/// Reads the form of the file; what its values may be is not looked at here.
+fn parse(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
+    let form = |key: String, error: &toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
+        ConfigError::Form { file: file.to_owned(), key, line, text: error.message().to_owned() }
+    };
+    let document = toml::Deserializer::parse(text).map_err(|error| form(".".to_owned(), &error))?;
+    serde_path_to_error::deserialize(document).map_err(|error| form(error.path().to_string(), error.inner()))
+}
 
 /// Checks all sections before giving up, so that all faults are found.
 fn check(

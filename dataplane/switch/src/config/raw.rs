@@ -1,7 +1,7 @@
 //! The configuration file as it is written: names and shapes, nothing checked.
 //!
-//! Numbers are `i64` and addresses text here, so that a wrong one is reported with its key and what is allowed instead
-//! of as a failure of the TOML reader.
+//! Numbers are `i64`, addresses are text and everything may be missing here, so that what is wrong is reported with its
+//! key and what is allowed, together with all other faults, instead of as the first failure of the TOML reader.
 
 use serde::Deserialize;
 
@@ -9,8 +9,11 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    #[serde(default)]
     pub(super) switch: RawSwitch,
+    #[serde(default)]
     pub(super) dpdk: RawDpdk,
+    #[serde(default)]
     pub(super) control: RawControl,
     #[serde(default)]
     pub(super) flows: RawFlows,
@@ -29,19 +32,19 @@ pub(super) struct RawConfig {
 }
 
 /// `[switch]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSwitch {
-    pub(super) address: String,
+    pub(super) address: Option<String>,
     pub(super) gateway: Option<String>,
     pub(super) key_file: Option<String>,
 }
 
 /// `[dpdk]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDpdk {
-    pub(super) device: String,
+    pub(super) device: Option<String>,
     pub(super) main_lcore: Option<i64>,
     pub(super) lcores: Option<Vec<i64>>,
     pub(super) rx_descriptors: Option<i64>,
@@ -53,10 +56,10 @@ pub(super) struct RawDpdk {
 }
 
 /// `[control]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawControl {
-    pub(super) listen: String,
+    pub(super) listen: Option<String>,
     pub(super) metrics: Option<String>,
     pub(super) admin_socket: Option<String>,
 }
@@ -90,25 +93,25 @@ pub(super) struct RawRequests {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawVip {
-    pub(super) name: String,
-    pub(super) address: String,
-    pub(super) port: i64,
+    pub(super) name: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) port: Option<i64>,
 }
 
 /// `[[backend]]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBackend {
-    pub(super) name: String,
-    pub(super) address: String,
+    pub(super) name: Option<String>,
+    pub(super) address: Option<String>,
 }
 
 /// `[[pool]]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPool {
-    pub(super) name: String,
-    pub(super) backends: Vec<String>,
+    pub(super) name: Option<String>,
+    pub(super) backends: Option<Vec<String>>,
     pub(super) policy: Option<String>,
 }
 
@@ -121,5 +124,5 @@ pub(super) struct RawRule {
     pub(super) path_exact: Option<String>,
     pub(super) path_prefix: Option<String>,
     pub(super) path_suffix: Option<String>,
-    pub(super) pool: String,
+    pub(super) pool: Option<String>,
 }

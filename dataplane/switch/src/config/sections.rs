@@ -5,11 +5,12 @@ use core::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use baton_core::switch::MTU_BYTES_MIN;
+use baton_core::{Network, Settings};
 use handoff_proto::{KeyRing, METRICS_PORT, Micros};
 
-use super::faults::{Findings, quoted};
+use super::faults::{Findings, host_address, quoted};
 use super::raw::{RawConfig, RawControl, RawDpdk, RawSwitch};
-use super::{ControlSettings, CoreSettings, KeyFault};
+use super::{ControlSettings, KeyFault};
 use crate::dpdk::{DpdkSettings, Idle};
 
 const KEY_FILE_DEFAULT: &str = "/etc/baton/keys.toml";
@@ -38,52 +39,25 @@ const CPU_MAX: usize = 1023;
 /// Numbers whose bounds the DPDK door itself knows and reports.
 const ANY_COUNT: RangeInclusive<usize> = 0..=(1 << 31);
 
-/// The switch's place on the data network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Network {
-    pub(super) address: Ipv4Addr,
-    pub(super) prefix_bits: u8,
-    pub(super) gateway: Option<Ipv4Addr>,
-}
-
-impl Network {
-    /// Says whether `address` is on the data network's own segment.
-    pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
-        (u32::from(address) ^ u32::from(self.address)) & self.mask() == 0
-    }
-
-    /// Says whether a host of the data network can have `address`: networks of up to 30 bits lose their first and last.
-    pub(super) fn is_host(&self, address: Ipv4Addr) -> bool {
-        let host = u32::from(address) & !self.mask();
-        !self.contains(address) || self.prefix_bits > 30 || (host != 0 && host != !self.mask())
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix_bits)).unwrap_or(0)
-    }
-}
-
 /// Checks `[switch] address` and `gateway`.
 pub(super) fn network(raw: &RawSwitch, findings: &mut Findings) -> Option<Network> {
     const KEY: &str = "switch.address";
-    let Some((address_text, prefix_text)) = raw.address.split_once('/') else {
-        findings.fault(KEY, quoted(&raw.address), "address and prefix are needed, such as \"10.60.0.1/24\"");
+    const NEEDED: &str = "address and prefix are needed, such as \"10.60.0.1/24\"";
+    let found = findings.required(KEY, raw.address.as_deref(), NEEDED)?;
+    let mut fault = |allowed: &str| findings.fault(KEY, quoted(found), allowed);
+    let Some((address, prefix)) = found.split_once('/') else {
+        fault(NEEDED);
         return None;
     };
-    let prefix_bits = prefix_text.parse::<u8>().ok().filter(|bits| PREFIX_BITS.contains(bits));
-    if prefix_bits.is_none() && !address_text.contains(':') {
-        let allowed = format!("the prefix must be {} to {}", PREFIX_BITS.start(), PREFIX_BITS.end());
-        findings.fault(KEY, quoted(&raw.address), allowed);
-    }
-    let address = findings.address(KEY, address_text);
-    let (address, prefix_bits) = (address?, prefix_bits?);
+    let address = host_address(address).map_err(|needed| fault(&needed.replace(".1\"", ".1/24\""))).ok()?;
+    let prefix_bits = prefix.parse::<u8>().ok().filter(|bits| PREFIX_BITS.contains(bits));
+    let Some(prefix_bits) = prefix_bits else {
+        fault(&format!("the prefix must be {} to {}", PREFIX_BITS.start(), PREFIX_BITS.end()));
+        return None;
+    };
     let network = Network { address, prefix_bits, gateway: None };
     if !network.is_host(address) {
-        findings.fault(
-            KEY,
-            quoted(&raw.address),
-            "this is the network's own or its broadcast address; a host's is needed",
-        );
+        fault("this is the network's own or its broadcast address; a host's is needed");
     }
     let gateway = raw.gateway.as_ref().and_then(|text| gateway(text, &network, findings));
     Some(Network { gateway, ..network })
@@ -91,7 +65,7 @@ pub(super) fn network(raw: &RawSwitch, findings: &mut Findings) -> Option<Networ
 
 fn gateway(text: &str, network: &Network, findings: &mut Findings) -> Option<Ipv4Addr> {
     const KEY: &str = "switch.gateway";
-    let gateway = findings.address(KEY, text)?;
+    let gateway = findings.address(KEY, Some(text))?;
     if gateway == network.address {
         findings.fault(KEY, quoted(text), "this is the switch's own address; the router's is needed");
     } else if !network.contains(gateway) || !network.is_host(gateway) {
@@ -122,6 +96,9 @@ pub(super) fn keys(
 
 /// Checks `[dpdk]`. What only the door knows it reports itself, one fault at a time.
 pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
+    let faults_before = findings.faults.len();
+    let needed = "a PCI address or a DPDK virtual device is needed, such as \"0000:3b:00.0\"";
+    let device = findings.required("dpdk.device", raw.device.clone(), needed);
     let idle = match raw.idle.as_deref() {
         None | Some("nap") => Idle::Nap,
         Some("spin") => Idle::Spin,
@@ -130,7 +107,6 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
             Idle::Nap
         }
     };
-    let faults_before = findings.faults.len();
     let lcores = match &raw.lcores {
         None => vec![1],
         Some(cpus) => (0..)
@@ -141,7 +117,7 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
             .collect(),
     };
     let settings = DpdkSettings {
-        device: raw.device.clone(),
+        device: device.unwrap_or_default(),
         main_lcore: findings.number("dpdk.main_lcore", raw.main_lcore, 0, 0..=CPU_MAX),
         lcores,
         rx_descriptors: findings.number("dpdk.rx_descriptors", raw.rx_descriptors, 1024, ANY_COUNT),
@@ -172,9 +148,9 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
 
 /// Checks `[control]`.
 pub(super) fn control(raw: &RawControl, findings: &mut Findings) -> Option<ControlSettings> {
-    let listen = findings.socket("control.listen", &raw.listen);
+    let listen = findings.socket("control.listen", raw.listen.as_deref());
     let metrics = match &raw.metrics {
-        Some(text) => findings.socket("control.metrics", text),
+        Some(text) => findings.socket("control.metrics", Some(text)),
         None => Some((Ipv4Addr::LOCALHOST, METRICS_PORT).into()),
     };
     if let (Some(listen), Some(metrics)) = (listen, metrics) {
@@ -206,7 +182,7 @@ pub(super) fn core(
     network: Option<Network>,
     mtu_bytes: u16,
     findings: &mut Findings,
-) -> Option<CoreSettings> {
+) -> Option<Settings> {
     let RawConfig { flows, handshake, requests, .. } = raw;
     let mut seconds =
         |key, found, default| Micros::from_secs(findings.number(key, found, default, TIMEOUT_S));
@@ -228,11 +204,8 @@ pub(super) fn core(
     );
     let window_scale =
         findings.number("handshake.window_scale", handshake.window_scale, WINDOW_SCALE_DEFAULT, WINDOW_SCALE);
-    let Network { address, prefix_bits, gateway } = network?;
-    Some(CoreSettings {
-        address,
-        prefix_bits,
-        gateway,
+    Some(Settings {
+        network: network?,
         mtu_bytes,
         flow_count_max,
         hold_count_max,

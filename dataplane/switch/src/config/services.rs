@@ -2,13 +2,13 @@
 
 use core::net::Ipv4Addr;
 
+use baton_core::Network;
 use baton_core::policy::{BackendIndex, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex};
 use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
 
 use super::faults::{Findings, quoted};
 use super::raw::{RawConfig, RawPool, RawRule};
-use super::sections::Network;
 use crate::control::{Catalog, NamedBackend, NamedPool, NamedVip};
 
 /// How many `[[backend]]`, `[[pool]]` and `[[rule]]` there may be. Every new connection may walk all rules.
@@ -19,6 +19,8 @@ const NAME_BYTES_MAX: usize = 64;
 const HOST_BYTES_MAX: usize = 253;
 /// Longest path condition, in bytes.
 const PATH_BYTES_MAX: usize = 2048;
+/// What is said of a pool without members.
+const ONE_BACKEND: &str = "at least one backend is needed";
 
 /// Checks VIPs, backends, pools and rules against each other and the network.
 pub(super) fn catalog(
@@ -31,9 +33,9 @@ pub(super) fn catalog(
     count("backend", raw.backend.len(), ENTRIES_MAX, findings);
     count("pool", raw.pool.len(), ENTRIES_MAX, findings);
     count("rule", raw.rule.len(), ENTRIES_MAX, findings);
-    names("vip", raw.vip.iter().map(|vip| vip.name.as_str()), findings);
-    names("backend", raw.backend.iter().map(|backend| backend.name.as_str()), findings);
-    names("pool", raw.pool.iter().map(|pool| pool.name.as_str()), findings);
+    names("vip", raw.vip.iter().map(|vip| vip.name.as_deref()), findings);
+    names("backend", raw.backend.iter().map(|backend| backend.name.as_deref()), findings);
+    names("pool", raw.pool.iter().map(|pool| pool.name.as_deref()), findings);
 
     let vips = vips(raw, network, findings);
     let backends = backends(raw, network, findings);
@@ -45,6 +47,11 @@ pub(super) fn catalog(
     let catalog = Catalog { vips, backends, pools, rules, keys: keys? };
     unused(raw, &catalog, findings);
     Some(catalog)
+}
+
+/// Returns what is written; nothing where a required text is missing, which is a fault already.
+fn text(found: &Option<String>) -> &str {
+    found.as_deref().unwrap_or_default()
 }
 
 fn count(section: &str, found: usize, max: usize, findings: &mut Findings) {
@@ -59,22 +66,24 @@ fn count(section: &str, found: usize, max: usize, findings: &mut Findings) {
     }
 }
 
-fn names<'a>(section: &str, found: impl Iterator<Item = &'a str>, findings: &mut Findings) {
-    let mut seen: Vec<&str> = Vec::new();
+fn names<'a>(section: &str, found: impl Iterator<Item = Option<&'a str>>, findings: &mut Findings) {
+    let allowed = format!("1 to {NAME_BYTES_MAX} letters, digits, '-', '_' and '.' are allowed");
+    let mut seen: Vec<Option<&str>> = Vec::new();
     for (position, name) in found.enumerate() {
+        seen.push(name);
         let key = format!("{section}[{position}].name");
+        let Some(name) = findings.required(&key, name, &allowed) else { continue };
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let first = seen.iter().position(|earlier| *earlier == Some(name));
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
-            let allowed = format!("1 to {NAME_BYTES_MAX} letters, digits, '-', '_' and '.' are allowed");
-            findings.fault(key, quoted(name), allowed);
-        } else if let Some(first) = seen.iter().position(|earlier| *earlier == name) {
+            findings.fault(key, quoted(name), &allowed);
+        } else if let Some(first) = first.filter(|first| *first != position) {
             findings.fault(
                 key,
                 quoted(name),
                 format!("{section}[{first}] has this name already; names must differ"),
             );
         }
-        seen.push(name);
     }
 }
 
@@ -82,18 +91,20 @@ fn vips(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) -> V
     let mut vips: Vec<NamedVip> = Vec::new();
     for (position, entry) in raw.vip.iter().enumerate() {
         let key = format!("vip[{position}].address");
-        let port = findings.number(&format!("vip[{position}].port"), Some(entry.port), 1, 1..=u16::MAX);
-        let Some(address) = findings.address(&key, &entry.address) else { continue };
+        let port_key = format!("vip[{position}].port");
+        let port = findings.required(&port_key, entry.port, "allowed are 1 to 65535");
+        let port = findings.number(&port_key, port, 1, 1..=u16::MAX);
+        let Some(address) = findings.address(&key, entry.address.as_deref()) else { continue };
         no_host_of(network, &key, address, findings);
         let vip = Vip { address: address.into(), port };
         if let Some(earlier) = vips.iter().find(|earlier| earlier.vip == vip) {
             findings.fault(
                 key,
-                quoted(&entry.address),
+                quoted(&address.to_string()),
                 format!("VIP \"{}\" has this address and port already", earlier.name),
             );
         }
-        vips.push(NamedVip { name: entry.name.clone(), vip });
+        vips.push(NamedVip { name: text(&entry.name).to_owned(), vip });
     }
     vips
 }
@@ -102,25 +113,27 @@ fn backends(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) 
     let mut backends: Vec<NamedBackend> = Vec::new();
     for (position, entry) in raw.backend.iter().enumerate() {
         let key = format!("backend[{position}].address");
-        let Some(address) = findings.address(&key, &entry.address) else { continue };
+        let Some(address) = findings.address(&key, entry.address.as_deref()) else { continue };
         no_host_of(network, &key, address, findings);
         if let Some(earlier) = backends.iter().find(|earlier| earlier.address == address) {
             findings.fault(
                 &key,
-                quoted(&entry.address),
+                quoted(&address.to_string()),
                 format!("backend \"{}\" has this address already", earlier.name),
             );
         }
-        if let Some(vip) = raw.vip.iter().find(|vip| vip.address.parse() == Ok(address)) {
-            let allowed =
-                format!("this is the address of VIP \"{}\"; the backend's own address is needed", vip.name);
-            findings.fault(&key, quoted(&entry.address), allowed);
+        if let Some(vip) = raw.vip.iter().find(|vip| text(&vip.address).parse() == Ok(address)) {
+            let allowed = format!(
+                "this is the address of VIP \"{}\"; the backend's own address is needed",
+                text(&vip.name)
+            );
+            findings.fault(&key, quoted(&address.to_string()), allowed);
         }
         if network.is_some_and(|network| !network.contains(address) && network.gateway.is_none()) {
             let allowed = "not on the switch's own network (switch.address), and there is no switch.gateway to reach it through";
-            findings.fault(&key, quoted(&entry.address), allowed);
+            findings.fault(&key, quoted(&address.to_string()), allowed);
         }
-        backends.push(NamedBackend { name: entry.name.clone(), address });
+        backends.push(NamedBackend { name: text(&entry.name).to_owned(), address });
     }
     backends
 }
@@ -148,13 +161,15 @@ fn pool(position: usize, entry: &RawPool, raw: &RawConfig, findings: &mut Findin
     if let Some(policy) = entry.policy.as_deref().filter(|policy| *policy != "round-robin") {
         findings.fault(format!("pool[{position}].policy"), quoted(policy), "allowed is \"round-robin\"");
     }
-    if entry.backends.is_empty() {
-        findings.fault(format!("pool[{position}].backends"), "[]", "at least one backend is needed");
+    let backends_key = format!("pool[{position}].backends");
+    let backends = findings.required(&backends_key, entry.backends.as_deref(), ONE_BACKEND);
+    if backends.is_some_and(<[String]>::is_empty) {
+        findings.fault(backends_key, "[]", ONE_BACKEND);
     }
     let mut members = Vec::new();
-    for (place, name) in entry.backends.iter().enumerate() {
+    for (place, name) in backends.unwrap_or_default().iter().enumerate() {
         let key = format!("pool[{position}].backends[{place}]");
-        let known = raw.backend.iter().map(|backend| backend.name.as_str());
+        let known = raw.backend.iter().map(|backend| text(&backend.name));
         match named("backend", name, known, &key, findings).map(BackendIndex) {
             Some(index) if members.contains(&index) => {
                 findings.fault(key, quoted(name), "this backend is in the pool already");
@@ -163,7 +178,7 @@ fn pool(position: usize, entry: &RawPool, raw: &RawConfig, findings: &mut Findin
             None => {}
         }
     }
-    NamedPool { name: entry.name.clone(), pool: Pool { members } }
+    NamedPool { name: text(&entry.name).to_owned(), pool: Pool { members } }
 }
 
 /// Finds the position of a name, or reports which there are.
@@ -207,12 +222,15 @@ fn rules(raw: &RawConfig, findings: &mut Findings) -> Rules {
 
 fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findings) -> Option<Rule> {
     let key = |name: &str| format!("rule[{position}].{name}");
-    let vips = raw.vip.iter().map(|vip| vip.name.as_str());
+    let vips = raw.vip.iter().map(|vip| text(&vip.name));
     let vip = entry.vip.as_ref().map(|name| named("vip", name, vips, &key("vip"), findings).map(VipIndex));
     let host = entry.host.as_ref().map(|name| host(name, &key("host"), findings));
     let path = path(entry, position, findings);
-    let pools = raw.pool.iter().map(|pool| pool.name.as_str());
-    let pool = named("pool", &entry.pool, pools, &key("pool"), findings).map(PoolIndex);
+    let pools = raw.pool.iter().map(|pool| text(&pool.name));
+    let pool = findings
+        .required(&key("pool"), entry.pool.as_deref(), "the name of a [[pool]] is needed")
+        .and_then(|name| named("pool", name, pools, &key("pool"), findings))
+        .map(PoolIndex);
     // The outer `Option`s say whether there is a condition, the inner whether it is right.
     Some(Rule { vip: lift(vip)?, host: lift(host)?, path: lift(path)?, pool: pool? })
 }
@@ -310,12 +328,10 @@ fn unused(raw: &RawConfig, catalog: &Catalog, findings: &mut Findings) {
         }
     }
     for (position, backend) in raw.backend.iter().enumerate() {
-        if !raw.pool.iter().any(|pool| pool.backends.contains(&backend.name)) {
-            findings.warn(
-                format!("backend[{position}]"),
-                quoted(&backend.name),
-                "no [[pool]] has this backend",
-            );
+        let name = text(&backend.name);
+        let has_it = |pool: &RawPool| pool.backends.iter().flatten().any(|member| member == name);
+        if !raw.pool.iter().any(has_it) {
+            findings.warn(format!("backend[{position}]"), quoted(name), "no [[pool]] has this backend");
         }
     }
 }

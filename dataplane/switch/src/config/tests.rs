@@ -1,6 +1,9 @@
 use std::path::Path;
 
+use core::net::Ipv4Addr;
+
 use super::*;
+use baton_core::Network;
 use baton_core::http::{self, Head, Parsed};
 use baton_core::policy::{BackendIndex, Request, VipIndex};
 use handoff_proto::KeyId;
@@ -33,8 +36,12 @@ fn faults(text: &str) -> Vec<String> {
 fn the_example_is_valid_and_without_warnings() {
     let config = parse(EXAMPLE).expect("the example we ship");
     assert_eq!(config.warnings, []);
-    assert_eq!(config.core.address, Ipv4Addr::new(10, 60, 0, 1));
-    assert_eq!(config.core.gateway, Some(Ipv4Addr::new(10, 60, 0, 254)));
+    let network = Network {
+        address: Ipv4Addr::new(10, 60, 0, 1),
+        prefix_bits: 24,
+        gateway: Some(Ipv4Addr::new(10, 60, 0, 254)),
+    };
+    assert_eq!(config.core.network, network);
     assert_eq!(config.control.listen.to_string(), "10.70.0.1:7170");
     assert_eq!(config.catalog.backends.len(), 3);
     let rules = &config.catalog.rules;
@@ -80,19 +87,64 @@ fn a_rules_host_matches_the_host_that_requests_are_found_to_ask_for() {
 }
 
 #[test]
-fn unknown_keys_and_wrong_types_are_refused_with_their_place() {
-    for (from, to, place) in [
-        ("[handshake]", "[handshake]\ncolour = 1", "colour"),
-        ("port = 80", "port = \"80\"", "port = \"80\""),
-        ("[[vip]]", "[[vips]]", "vips"),
-        ("[control]", "[control", "[control"),
-        ("listen = \"10.70.0.1:7170\"", "", "missing field `listen`"),
+fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() {
+    for (from, to, key, told) in [
+        (
+            "[handshake]",
+            "colour = 1\n[handshake]",
+            "flows.colour",
+            "unknown field `colour`, expected one of `capacity`",
+        ),
+        ("port = 80", "port = \"80\"", "vip[0].port", "invalid type: string \"80\", expected i64"),
+        (
+            "port = 80",
+            "prot = 80",
+            "vip[0].prot",
+            "unknown field `prot`, expected one of `name`, `address`, `port`",
+        ),
+        ("[[vip]]", "[[vips]]", "vips", "unknown field `vips`, expected one of `switch`, `dpdk`"),
+        ("[control]", "[control", ".", "unclosed table"),
     ] {
-        match parse(&changed(from, to)) {
-            Err(ConfigError::Form { text, .. }) => assert!(text.contains(place), "{text}"),
+        let text = changed(from, to);
+        let line = 1 + text
+            .lines()
+            .position(|line| to.starts_with(line) && !line.is_empty())
+            .expect("just put there");
+        match parse(&text) {
+            Err(error @ ConfigError::Form { .. }) => {
+                let expected = format!("switch.toml: {key} (line {line}): {told}");
+                assert!(error.to_string().starts_with(&expected), "{error}\nexpected: {expected}");
+            }
             other => panic!("{to}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn all_keys_that_are_needed_and_missing_are_told_at_once() {
+    let bare = "[[vip]]\n[[backend]]\n[[pool]]\n[[rule]]\n";
+    let told = faults(bare);
+    let keys: Vec<&str> =
+        told.iter().filter_map(|fault| fault.split_once(": missing; ")).map(|(key, _)| key).collect();
+    assert_eq!(
+        keys,
+        [
+            "switch.address",
+            "dpdk.device",
+            "control.listen",
+            "vip[0].name",
+            "backend[0].name",
+            "pool[0].name",
+            "vip[0].port",
+            "vip[0].address",
+            "backend[0].address",
+            "pool[0].backends",
+            "rule[0].pool",
+        ]
+    );
+    assert_eq!(keys.len(), told.len(), "{told:#?}");
+    let without_port = faults(&changed("port = 80\n", ""));
+    assert_eq!(without_port, ["vip[0].port: missing; allowed are 1 to 65535"]);
 }
 
 #[test]
@@ -110,13 +162,18 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         ),
         (
             "address = \"10.60.0.1/24\"",
+            "address = \"10.60.0.999/24\"",
+            "switch.address = \"10.60.0.999/24\": an IPv4 address such as \"10.60.0.1/24\" is needed",
+        ),
+        (
+            "address = \"10.60.0.1/24\"",
             "address = \"10.60.0.0/24\"",
             "switch.address = \"10.60.0.0/24\": this is the network's own",
         ),
         (
             "address = \"10.60.0.1/24\"",
             "address = \"fd00::1/64\"",
-            "switch.address = \"fd00::1\": IPv6 is not supported on the data network yet",
+            "switch.address = \"fd00::1/64\": IPv6 is not supported on the data network yet",
         ),
         (
             "gateway = \"10.60.0.254\"",
