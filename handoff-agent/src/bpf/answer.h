@@ -125,10 +125,13 @@ static __noinline int refuse(struct __sk_buff *skb, struct message *m, __u32 det
 		.state = RECORD_REFUSED,
 		.detail = detail,
 	};
+	int stored;
 
-	if ((new_generation && recent_records(m->now_us) >= room_for_refusals(m->settings)) ||
-	    !remember(&m->flow, &record, new_generation))
+	if (new_generation && recent_records(m->now_us) >= room_for_refusals(m->settings))
 		return drop(COUNT_records_full);
+	stored = remember(&m->flow, &record, new_generation);
+	if (stored != STORED)
+		return drop(stored);
 	count(refusal_counter(detail));
 	return answer(skb, m, TYPE_REFUSED, detail);
 }

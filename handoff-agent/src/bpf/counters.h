@@ -47,6 +47,7 @@
 	X(refused_occupied, "bounced: a live socket holds the 4-tuple and nothing proves that it is older") \
 	X(refused_again, "bounced again: its generation had been refused before") \
 	X(records_full, "dropped: no room to remember even a refusal") \
+	X(overtaken, "dropped: another processor took the handoff, or a newer one of its connection, at the same moment") \
 	X(gone_old_generation, "dropped, the switch told: the generation is older than one already used") \
 	X(gone_no_socket, "dropped, the switch told: the connection has no socket here") \
 	X(healed, "handoffs that met a stale socket, which was reset to make room") \

@@ -35,7 +35,7 @@ static __always_inline int requeue(struct __sk_buff *skb, struct message *m, str
 {
 	if (record->tries >= REQUEUES_MAX || m->now_us - record->changed_us > REQUEUE_US)
 		return drop(COUNT_not_base);
-	record->tries++;
+	record->tries++; /* without the lock: what two processors lose of it, REQUEUE_US still bounds */
 	count(COUNT_requeued);
 	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
 }
@@ -96,6 +96,7 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 	bool waited = repeated && m->now_us - record->changed_us > BIRTH_US;
 	struct tcp_sock *listener;
 	__u32 detail = closed(m);
+	int stored;
 
 	if (!detail && !again && recent_records(m->now_us) >= room_for_connections(m->settings))
 		detail = DETAIL_RECORDS_FULL;
@@ -105,10 +106,11 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 	else if (!detail && ((struct sock *)listener)->sk_ack_backlog > ((struct sock *)listener)->sk_max_ack_backlog)
 		detail = DETAIL_QUEUE_FULL;
 	if (!detail) {
-		if (!remember(&m->flow, &assigned, !again)) {
+		stored = remember(&m->flow, &assigned, !again);
+		if (stored != STORED) {
 			if (sock)
 				bpf_sk_release(sock);
-			return drop(COUNT_records_full);
+			return drop(stored);
 		}
 		again = true;
 		attributes(&attrs, &m->header);
@@ -182,6 +184,7 @@ static __always_inline int heal(struct __sk_buff *skb, struct message *m, struct
 		.tries = again ? record->tries + 1 : 1,
 	};
 	__u32 detail = closed(m);
+	int stored;
 
 	if (!detail && !again && recent_records(m->now_us) >= room_for_connections(m->settings))
 		detail = DETAIL_RECORDS_FULL;
@@ -189,8 +192,9 @@ static __always_inline int heal(struct __sk_buff *skb, struct message *m, struct
 		detail = DETAIL_OCCUPIED;
 	if (detail)
 		return refuse(skb, m, detail, !again);
-	if (!remember(&m->flow, &healing, !again))
-		return drop(COUNT_records_full);
+	stored = remember(&m->flow, &healing, !again);
+	if (stored != STORED)
+		return drop(stored);
 	if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		return drop(COUNT_heal_failed);
 	return become_reset(skb, &m->flow, rcv_nxt);
@@ -297,7 +301,7 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 
 	/* Its answers may leave by another interface, unseen by baton_egress. */
 	if (record && order(m, record) == 0 && is_connection(state))
-		note_birth(record);
+		note_birth(&m->flow, record);
 	switch (state) {
 	case BPF_TCP_CLOSE:
 	case BPF_TCP_LISTEN:
@@ -386,7 +390,7 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 	if (is_connection(state) && !(state == BPF_TCP_TIME_WAIT && tcp.flags & TCP_SYN)) {
 		record = bpf_map_lookup_elem(&records, &flow);
 		if (record)
-			note_birth(record); /* as in decide() */
+			note_birth(&flow, record); /* as in decide() */
 		return VERDICT_NEXT;
 	}
 	count(COUNT_plain_no_socket);
@@ -437,7 +441,7 @@ int baton_egress(struct __sk_buff *skb)
 	flow.zero = 0;
 	record = bpf_map_lookup_elem(&records, &flow);
 	if (record)
-		note_birth(record);
+		note_birth(&flow, record);
 	return VERDICT_NEXT;
 }
 

@@ -33,6 +33,26 @@ struct {
 	__type(value, struct record);
 } records SEC(".maps");
 
+/*
+ * Who writes a record first takes the lock its 4-tuple falls on. The kernel has no locks inside the values of an LRU map,
+ * and under its own locks no map may be asked; so these are plain words, taken by compare-and-swap.
+ */
+#define RECORD_LOCKS 1024 /* a power of two */
+/* How often a lock is tried for: some 20 us, many times what its holder needs. Then the packet is dropped. */
+#define LOCK_TRIES_MAX 2048
+
+struct record_lock {
+	__u32 held;
+	__u32 zero[15]; /* no two in one cache line */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RECORD_LOCKS);
+	__type(key, __u32);
+	__type(value, struct record_lock);
+} record_locks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -118,25 +138,107 @@ static __always_inline __u64 room_for_refusals(const struct settings *s)
 	return s->records_capacity / 4 * 3;
 }
 
-/* Stores the highest generation of a 4-tuple. Says whether it is stored: if not, nothing may come of the handoff. */
-static __noinline bool remember(const struct flow_key *flow, const struct record *record, bool new_generation)
-{
-	__u32 entry = 0;
-	struct window *w = bpf_map_lookup_elem(&window, &entry);
+struct lock_attempt {
+	struct record_lock *lock;
+	__u32 taken;
+};
 
-	if (!w || bpf_map_update_elem(&records, flow, record, BPF_ANY))
-		return false;
-	if (new_generation)
-		__sync_fetch_and_add(&w->total, 1);
-	return true;
+/* One try for a lock; says whether to stop trying. */
+static long try_lock(__u64 turn, void *context)
+{
+	struct lock_attempt *attempt = context;
+
+	(void)turn;
+	attempt->taken = __sync_val_compare_and_swap(&attempt->lock->held, 0, 1) == 0;
+	return attempt->taken;
 }
 
-/* Notes that the socket of an assigned handoff was seen, once. */
-static __always_inline void note_birth(struct record *record)
+/* Takes the lock of a 4-tuple; NULL if others hold it too long. */
+static __noinline struct record_lock *lock_record(const struct flow_key *flow)
 {
-	if (record->state == RECORD_ASSIGNED &&
-	    __sync_val_compare_and_swap(&record->state, RECORD_ASSIGNED, RECORD_BORN) == RECORD_ASSIGNED)
-		count(record->self_test ? COUNT_self_test_born : COUNT_born);
+	/* Knuth's multiplicative hash: the upper bits are the mixed ones. */
+	__u32 hash = (flow->client[3] ^ ((__u32)flow->client_port << 16 | flow->vip_port)) * 2654435761U;
+	__u32 entry = hash >> 16 & (RECORD_LOCKS - 1);
+	struct lock_attempt attempt = { .lock = bpf_map_lookup_elem(&record_locks, &entry) };
+
+	if (!attempt.lock)
+		return NULL;
+	bpf_loop(LOCK_TRIES_MAX, try_lock, &attempt, 0);
+	return attempt.taken ? attempt.lock : NULL;
+}
+
+static __always_inline void unlock_record(struct record_lock *lock)
+{
+	__sync_val_compare_and_swap(&lock->held, 1, 0); /* an exchange that is a full barrier, too */
+}
+
+/*
+ * Says whether a record may take the place of the known one. The highest generation stays. Within one generation, what
+ * came of the handoff stays; and if the writer saw nothing of it before, another processor is at it.
+ */
+static __always_inline bool may_replace(const struct record *known, const struct record *record, bool new_generation)
+{
+	__s64 newer = (__s64)(record->generation - known->generation);
+
+	if (newer != 0)
+		return newer > 0;
+	return !new_generation && (known->state == RECORD_ASSIGNED || known->state == RECORD_HEALING);
+}
+
+#define STORED (-1)
+
+/*
+ * Stores a generation of a 4-tuple, unless that of a newer one is there: compared and exchanged under the lock, for
+ * another processor may have a handoff of the same 4-tuple in hand. Returns STORED, or the counter that says why not;
+ * then nothing may come of the handoff.
+ */
+static __noinline int remember(const struct flow_key *flow, const struct record *record, bool new_generation)
+{
+	struct record_lock *lock = lock_record(flow);
+	__u32 entry = 0;
+	struct record *known;
+	struct window *w;
+	int result;
+
+	if (!lock)
+		return COUNT_overtaken;
+	w = bpf_map_lookup_elem(&window, &entry);
+	known = bpf_map_lookup_elem(&records, flow);
+	if (known && !may_replace(known, record, new_generation))
+		result = COUNT_overtaken;
+	else if (!w || bpf_map_update_elem(&records, flow, record, BPF_ANY))
+		result = COUNT_records_full;
+	else
+		result = STORED;
+	unlock_record(lock);
+	if (result == STORED && w && new_generation)
+		__sync_fetch_and_add(&w->total, 1);
+	return result;
+}
+
+/*
+ * Notes that the socket of an assigned handoff was seen, once. `record` was found without the lock, and may be out of
+ * date; if the lock is not to be had, the next segment is noted.
+ */
+static __noinline void note_birth(const struct flow_key *flow, const struct record *record)
+{
+	__u64 generation = record->generation;
+	struct record_lock *lock;
+	struct record *known;
+	bool born, self_test;
+
+	if (record->state != RECORD_ASSIGNED)
+		return;
+	lock = lock_record(flow);
+	if (!lock)
+		return;
+	known = bpf_map_lookup_elem(&records, flow);
+	born = known && known->generation == generation &&
+	       __sync_val_compare_and_swap(&known->state, RECORD_ASSIGNED, RECORD_BORN) == RECORD_ASSIGNED;
+	self_test = known && known->self_test;
+	unlock_record(lock);
+	if (born)
+		count(self_test ? COUNT_self_test_born : COUNT_born);
 }
 
 #endif

@@ -12,7 +12,8 @@ use super::abi::{
 };
 
 /// The maps, by the names they are pinned under.
-pub(super) const NAMES: [&str; 6] = ["settings", "keys", "vips", "records", "window", "counters"];
+pub(super) const NAMES: [&str; 7] =
+    ["settings", "keys", "vips", "records", "record_locks", "window", "counters"];
 
 const ONLY_ENTRY: [u8; 4] = 0u32.to_ne_bytes();
 /// Value of every entry in `vips`.
@@ -142,7 +143,8 @@ impl Maps {
         read(&self.records, "records", FlowKey::of(tuple).as_bytes())
     }
 
-    /// Writes what is known of a 4-tuple.
+    /// Writes what is known of a 4-tuple, whatever is known already, and without the lock of the programs: not for
+    /// 4-tuples they may have in hand.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -150,7 +152,8 @@ impl Maps {
         write(&self.records, "records", FlowKey::of(tuple).as_bytes(), record.as_bytes())
     }
 
-    /// Forgets a 4-tuple; it need not be known.
+    /// Forgets a 4-tuple; it need not be known. Of the self-test's own only: a copy of a handoff whose generation is
+    /// forgotten would be taken again.
     ///
     /// # Errors
     /// The kernel refuses.
