@@ -1,6 +1,6 @@
 //! How the switch is reached: ARP, ping, and next hops.
 
-use baton_core::{DropReason, Event, Micros, Settings, Verdict};
+use baton_core::{DropReason, Event, Micros, Verdict};
 use smoltcp::wire::EthernetAddress;
 
 use crate::common::packets::{arp, checksum, icmp_echo, read_ipv4};

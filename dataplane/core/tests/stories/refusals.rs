@@ -4,7 +4,7 @@ use baton_core::flow::State;
 use baton_core::ids::BackendIndex;
 use baton_core::policy::Pool;
 use baton_core::switch::Backend;
-use baton_core::{DropReason, Event, Micros, Settings, Snapshot, Verdict};
+use baton_core::{DropReason, Event, Micros, Snapshot, Verdict};
 
 use crate::common::client::{Client, get, len};
 use crate::common::packets::{ACK, Message, PSH, RST, read_tcp};
