@@ -122,6 +122,22 @@ def _show(lab, options, progress, directory):
     return result
 
 
+def _show_in_lab(lab, options, progress):
+    """Bring the lab up, show, take it down; its logs stay if something failed or does not hold."""
+    lab.up(backends=3, clients=2, haproxy="haproxy" in options.targets, with_baton="baton" in options.targets)
+    kept, result = False, {"claims_hold": False}
+    try:
+        with tempfile.TemporaryDirectory(prefix="baton-demo-") as directory:
+            result = _show(lab, options, progress, Path(directory))
+        result["claims_hold"] = not report.broken_claims(result)
+        kept = options.keep
+    finally:
+        if not kept:
+            progress.step("taking the lab down")
+            lab.down(keep_logs=not result["claims_hold"])
+    return result
+
+
 def _conclude(result):
     """Print the tables and the verdict; returns the exit status."""
     if result["transfers"]:
@@ -162,22 +178,12 @@ def main():
             _script("build")
         lab = Lab(options.prefix, bin_dir=options.bin_dir, say=progress)
         progress.step("a lab: two clients behind a router, switch, three backends, a management network")
-        kept = False
-        try:
-            lab.up(backends=3, clients=2, haproxy="haproxy" in options.targets, with_baton="baton" in options.targets)
-            with tempfile.TemporaryDirectory(prefix="baton-demo-") as directory:
-                result = _show(lab, options, progress, Path(directory))
-            kept = options.keep
-        finally:
-            if not kept:
-                progress.step("taking the lab down")
-                lab.down()
+        result = _show_in_lab(lab, options, progress)
         status = _conclude(result)
-        result["claims_hold"] = status == 0
         if options.json:
             options.json.write_text(json.dumps(result, indent=1) + "\n")
-        if kept:
-            print(f"\nThe lab is still up: scripts/lab --prefix {options.prefix} status; ... down ends it.")
+        if options.keep:
+            print(f"\nThe lab is still up: {lab.hint('status')} tells what is where, {lab.hint('down')} ends it.")
         return status
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from .servers import SERVICES, services_of
+from .state import KEY_FILE
 from .system import LabError
 from .toml_text import merged, toml_text
 from .topology import CONTROL_PORT, METRICS_PORT, MTU_BYTES, VIP, VIP_NAME, VIP_PORT, address
@@ -47,7 +48,7 @@ def switch_config(plan, run_dir, changes=None):
     rules.append({"vip": VIP_NAME, "pool": "all"})
     document = {
         "switch": {"address": f"{address('data', 1)}/24", "gateway": address("data", 254),
-                   "key_file": str(run_dir / "keys.toml")},
+                   "key_file": str(run_dir / KEY_FILE)},
         # The second CPU for the packets where there is one.
         "dpdk": {"device": "net_af_packet0,iface=data0", "main_lcore": 0,
                  "lcores": [1 if (os.cpu_count() or 1) > 1 else 0],
@@ -76,7 +77,7 @@ def agent_config(plan, host, run_dir, changes=None):
     """agent.toml of one backend."""
     document = {
         "agent": {"name": host.name, "interface": "data0", "address": host.data_address,
-                  "switch": SWITCH_CONTROL, "key_file": str(run_dir / "keys.toml"),
+                  "switch": SWITCH_CONTROL, "key_file": str(run_dir / KEY_FILE),
                   "state_dir": str(run_dir / host.name / "agent-state"),
                   "pin_dir": str(pin_directory(plan, host)), "manage_host": True},
         "vip": [{"address": VIP, "port": VIP_PORT, "health": "tcp"}],

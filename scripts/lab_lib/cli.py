@@ -7,46 +7,83 @@ import signal
 import sys
 
 from .lab import Lab
-from .system import LabError
+from .system import LabError, require_root
+from .topology import DEFAULT_PREFIX
+
+_EPILOG = """\
+hosts: client1 ..., router, switch, backend1 ..., haproxy (with up --haproxy); paths any backend serves: /who,
+/files/1k ... /files/50m, /video/, /db/, /upload; /b/backend2/... is that backend's
+
+  scripts/lab up
+  scripts/lab exec client1 curl http://10.60.0.100/who
+  scripts/lab status
+  scripts/lab down
+
+exit status: 0 done; 1 failed; 2 wrong usage; 3 status of a lab that is not up; of exec, the command's own
+"""
 
 
 def _arguments(argv):
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--prefix", default=argparse.SUPPRESS,
-                        help="name of the lab and of its namespaces (default: baton); labs of different "
-                             "prefixes can be up at the same time")
-    parser = argparse.ArgumentParser(prog="scripts/lab", parents=[common],
-                                     description="A Baton network in namespaces of this machine, to play with. "
-                                                 "Hosts: client1 ..., router, switch, backend1 ...")
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", parents=[common], help="bring the lab up and wait until it serves")
+    common.add_argument("--prefix", default=argparse.SUPPRESS, metavar="NAME",
+                        help=f"which lab; its namespaces are called NAME-HOST (default: {DEFAULT_PREFIX}). Labs of "
+                             f"different names can be up at the same time")
+    parser = argparse.ArgumentParser(prog="scripts/lab", parents=[common], epilog=_EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     description="A Baton network in namespaces of this machine, to play with. As root.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND",
+                                     title="commands (each has its own --help)")
+
+    def add(name, text, more=""):
+        return commands.add_parser(name, parents=[common], help=text, description=f"{text[0].upper()}{text[1:]}. {more}")
+
+    up = add("up", "bring the lab up and wait until it serves",
+             "If that fails, what was made is taken down; logs and configuration stay and are named.")
     up.add_argument("--backends", type=int, default=3, metavar="N", help="backends on the switch's network (3)")
     up.add_argument("--clients", type=int, default=2, metavar="N", help="clients (2)")
     up.add_argument("--routed", type=int, default=0, metavar="N",
                     help="backends behind the router, numbered after the others (0)")
     up.add_argument("--haproxy", action="store_true", help="also a host `haproxy` in front of the same backends")
-    up.add_argument("--bin-dir", metavar="DIR", help="where baton-switch, baton-agent, batonctl are (target/release)")
+    up.add_argument("--bin-dir", metavar="DIR",
+                    help="where baton-switch, baton-agent and batonctl are (target/release, which scripts/build fills)")
     extent = up.add_mutually_exclusive_group()
     extent.add_argument("--bare", action="store_true", help="only the network, no process")
     extent.add_argument("--without-baton", action="store_true", help="network and web servers, no switch and agents")
-    commands.add_parser("down", parents=[common], help="end its processes, remove its namespaces")
-    status = commands.add_parser("status", parents=[common], help="what is up, and where")
-    status.add_argument("--json", action="store_true", help="for other tools")
-    execute = commands.add_parser("exec", parents=[common], help="run a command on a host of the lab")
-    execute.add_argument("host", metavar="HOST")
-    execute.add_argument("argv", metavar="CMD", nargs=argparse.REMAINDER)
+    down = add("down", "take the lab down: processes, namespaces, files",
+               "Also removes the logs that a failed `up` or `down --keep-logs` left.")
+    down.add_argument("--keep-logs", action="store_true",
+                      help="leave logs and configuration (not the keys) until the next `up` or `down`")
+    status = add("status", "what is up, and where", "Exit status 3 if the lab is not up.")
+    status.add_argument("--json", action="store_true", help="as JSON, with everything another tool needs to join in")
+    execute = add("exec", "run a command on a host of the lab", "Exit status: the command's own.")
+    execute.add_argument("host", metavar="HOST", help="client1, router, switch, backend1 ...")
+    execute.add_argument("program", metavar="CMD", help="a program")
+    execute.add_argument("arguments", metavar="ARG", nargs=argparse.REMAINDER,
+                         help="its arguments; none is read as an option of scripts/lab").required = False
     return parser.parse_args(argv)
 
 
-def _print_status(status):
+def _print_status(lab, status):
     if status["phase"] == "down":
-        print(f"lab {status['prefix']}: down")
+        kept = f"; logs of the last one in {status['kept_logs']}" if status["kept_logs"] else ""
+        print(f"lab {status['prefix']}: down ({lab.hint('up')} makes one{kept})")
         return
-    print(f"lab {status['prefix']}: {status['phase']}   VIP http://{status['vip']['address']}:{status['vip']['port']}"
-          f"   files in {status['run_dir']}")
+    print(f"lab {status['prefix']}: {status['phase']}")
+    if status["phase"] != "up":
+        print(f"  an `up` is at work, or was killed: then {lab.hint('down')} clears what it made")
+    print(f"  VIP http://{status['vip']['address']}:{status['vip']['port']}   files and logs in {status['run_dir']}")
+    if status["hosts"]["switch"]["processes"]:
+        print(f"  ask the switch: target/release/batonctl --socket {status['switch']['admin_socket']} status")
+    print()
+    lines = [("host", "namespace", "addresses", "processes (pid)")]
     for name, host in status["hosts"].items():
-        processes = ", ".join(f"{process.partition('@')[0]} {pid}" for process, pid in host["processes"].items())
-        print(f"  {name:10} {host['namespace']:20} {' '.join(host['addresses']):26} {processes}")
+        processes = [f"{process.partition('@')[0]} {pid}" for process, pid in host["processes"].items()]
+        processes += [f"{process.partition('@')[0]} ENDED, see {log}" for process, log in host["ended"].items()]
+        lines.append((name, host["namespace"] if host["is_there"] else f"{host['namespace']} GONE",
+                      " ".join(host["addresses"]), ", ".join(processes) or "-"))
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    for line in lines:
+        print("  " + "  ".join(f"{value:{width}}" for value, width in zip(line, widths)) + "  " + line[3])
 
 
 def _interrupted(number, _frame):
@@ -55,21 +92,22 @@ def _interrupted(number, _frame):
 
 
 def _dispatch(options):
-    prefix = getattr(options, "prefix", "baton")
+    prefix = getattr(options, "prefix", DEFAULT_PREFIX)
     lab = Lab(prefix, bin_dir=getattr(options, "bin_dir", None))
     if options.command == "up":
         lab.up(backends=options.backends, clients=options.clients, routed=options.routed, haproxy=options.haproxy,
                with_servers=not options.bare, with_baton=not (options.bare or options.without_baton))
     elif options.command == "down":
-        lab.down()
+        if not lab.down(keep_logs=options.keep_logs):
+            print(f"lab: no lab with prefix {prefix!r} is up: nothing to do", file=sys.stderr)
     elif options.command == "status":
         status = lab.status()
-        print(json.dumps(status, indent=2)) if options.json else _print_status(status)
+        print(json.dumps(status, indent=2)) if options.json else _print_status(lab, status)
         return 0 if status["phase"] == "up" else 3
     else:
-        if not options.argv:
-            raise LabError("exec: no command given")
-        argv = lab.command_line(options.host, options.argv)
+        require_root()
+        program = [options.program, *options.arguments]
+        argv = lab.command_line(options.host, program[1:] if program[0] == "--" else program)
         sys.stdout.flush()
         os.execvp(argv[0], argv)
     return 0
@@ -85,5 +123,9 @@ def main(argv=None):
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our output, `head` say, has enough. Nothing is left that Python could fail to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,5 @@
 """The lab as one object: up, down, status, run something on a host, start and stop each part."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,9 +8,9 @@ from pathlib import Path
 
 from . import baton, content, counters, network, servers
 from .processes import Processes
-from .state import State
+from .state import KEY_FILE, State
 from .system import LabError, command, require_root, tail, wait_until
-from .topology import HANDOFF_PORT, VIP, VIP_NAME, VIP_PORT, Plan
+from .topology import DEFAULT_PREFIX, HANDOFF_PORT, VIP, VIP_NAME, VIP_PORT, Plan
 
 READY_TIMEOUT_S = 30
 
@@ -23,7 +22,7 @@ def _say(text):
 class Lab:
     """One lab, known by its prefix. Attaches to a running lab of that prefix, if there is one."""
 
-    def __init__(self, prefix="baton", *, bin_dir=None, say=_say):
+    def __init__(self, prefix=DEFAULT_PREFIX, *, bin_dir=None, say=_say):
         Plan(prefix)  # refuses a bad prefix before it becomes part of a path
         self.prefix = prefix
         self.bin_dir = Path(bin_dir).resolve() if bin_dir else baton.default_bin_dir()
@@ -56,7 +55,7 @@ class Lab:
                 self._bring_up(with_servers, with_baton, switch_settings, agent_settings)
             except BaseException:
                 self._say("up failed; taking down what was made")
-                self._take_down()
+                self._take_down(keep_logs=True)
                 raise
             self._state.data["phase"] = "up"
             self._state.save()
@@ -66,22 +65,33 @@ class Lab:
         baton.check_binaries(self.bin_dir)
         self._start_baton(bool(self.processes.names()), switch_settings, agent_settings)
 
-    def down(self):
-        """End the lab's processes and remove its namespaces and pins. Nothing happens where there is no lab."""
+    def down(self, *, keep_logs=False):
+        """End the lab's processes, remove its namespaces, pins and files, and logs that an earlier lab left.
+
+        With `keep_logs` logs and configuration stay in the run directory until the next `up` or plain `down`. Nothing
+        happens where there is nothing; returns whether there was something.
+        """
         require_root()
         with self._state.locked():
             self._attach()
             if self.plan:
-                self._take_down()
+                self._take_down(keep_logs)
+                return True
+            found = self._state.has_files and not keep_logs
+            if found:
+                self._state.remove_files()
+            return found
 
     @contextmanager
     def running(self, **options):
-        """A lab that is up within a `with` block."""
+        """A lab that is up within a `with` block; left by an exception, the block leaves the lab's logs."""
         self.up(**options)
         try:
             yield self
-        finally:
-            self.down()
+        except BaseException:
+            self.down(keep_logs=True)
+            raise
+        self.down()
 
     @property
     def is_up(self):
@@ -94,16 +104,16 @@ class Lab:
         if not self.plan:
             return
         if self.is_up and all(network.namespace_inode(ns) for ns in self._state.data["namespaces"]):
-            raise LabError(f"a lab with prefix {self.prefix!r} is up already (scripts/lab down ends it)")
+            raise LabError(f"a lab with prefix {self.prefix!r} is up already ({self.hint('down')} ends it; another --prefix "
+                           f"makes another lab)")
         self._say("clearing what an unfinished lab left")
         self._take_down()
 
     def _bring_up(self, with_servers, with_baton, switch_settings, agent_settings):
-        counts = ", ".join(f"{name} {value}" for name, value in self.plan.options.items())
-        self._say(f"network {self.prefix}: {counts}")
+        self._say(f"network of {self.prefix!r}: {len(self.plan.clients)} clients, {len(self.plan.backends)} backends, "
+                  f"{self.plan.options['routed']} of them behind the router")
         network.build(self.plan, self._note_namespace)
         for host in self.plan.backends:
-            shutil.rmtree(self.backend_dir(host.name), ignore_errors=True)
             self.backend_dir(host.name).mkdir(mode=0o755)
         if with_servers:
             self._say("servers")
@@ -118,8 +128,7 @@ class Lab:
     def _start_baton(self, with_servers, switch_settings, agent_settings):
         self._say("switch and agents")
         _mount_bpffs()
-        baton.write_keys(self.run_dir / "keys.toml")
-        (self.run_dir / "switch.log").unlink(missing_ok=True)
+        baton.write_keys(self.run_dir / KEY_FILE)
         self.write_switch_config(switch_settings)
         self.start_switch()
         for host in self.plan.backends:
@@ -134,7 +143,7 @@ class Lab:
         self._state.data["namespaces"][namespace] = network.namespace_inode(namespace)
         self._state.save()
 
-    def _take_down(self):
+    def _take_down(self, keep_logs=False):
         # Agents and servers first, the switch last: what a backend still has to say finds a listener.
         for name in sorted(self.processes.names(), key=lambda n: n == "switch"):
             if not self.processes.stop(name):
@@ -150,10 +159,15 @@ class Lab:
                 self._say(f"namespace {namespace} was made again by somebody else: left alone")
         for host in self.plan.backends:
             baton.remove_pins(baton.pin_directory(self.plan, host))
-        for name in ("keys.toml", "switch.sock"):
-            (self.run_dir / name).unlink(missing_ok=True)
-        self._state.forget()  # logs and content stay in the run directory
+        self._state.forget(keep_logs=keep_logs)
         self.plan = None
+        if keep_logs:
+            self._say(f"logs and configuration stay in {self.run_dir} until the next `up` or `down` of this prefix")
+
+    def hint(self, command):
+        """The command line of `scripts/lab` for this lab, for texts that tell a user what to do next."""
+        return f"`scripts/lab {command}`" if self.prefix == DEFAULT_PREFIX else \
+            f"`scripts/lab --prefix {self.prefix} {command}`"
 
     # --- places ------------------------------------------------------------------------------------------
 
@@ -192,7 +206,7 @@ class Lab:
 
     def _namespace(self, host):
         if not self.plan:
-            raise LabError(f"no lab with prefix {self.prefix!r} is up (scripts/lab up)")
+            raise LabError(f"no lab with prefix {self.prefix!r} is up ({self.hint('up')} makes one)")
         return self.plan.namespace(host)
 
     def command_line(self, host, argv):
@@ -366,7 +380,8 @@ class Lab:
     def status(self):
         """Everything needed to join in, as plain data: `scripts/lab status --json` prints it."""
         if not self.plan:
-            return {"prefix": self.prefix, "phase": "down"}
+            return {"prefix": self.prefix, "phase": "down",
+                    "kept_logs": str(self.run_dir) if self._state.has_files else None}
         hosts = {}
         for host in self.plan.hosts.values():
             if host.role == "bridge":
@@ -378,7 +393,8 @@ class Lab:
                 "addresses": [i.address for i in host.interfaces if i.address], "gateway": host.gateway,
                 "interfaces": [{"name": i.name, "network": i.network, "address": i.address, "mac": i.mac}
                                for i in host.interfaces],
-                "processes": processes,
+                "is_there": network.namespace_inode(self.plan.namespace(host.name)) is not None,
+                "processes": processes, "ended": self.processes.ended_of_host(host.name),
                 "pids": sorted(pid for name in processes for pid in self.processes.members(name)),
             }
             if host.role == "backend":

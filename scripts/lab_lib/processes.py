@@ -89,6 +89,11 @@ class Processes:
         return {name: record["pid"] for name, record in self._records.items()
                 if record["host"] == host and self.is_alive(name)}
 
+    def ended_of_host(self, host):
+        """name -> log of a host's processes that ended without being told to."""
+        return {name: record["log"] for name, record in self._records.items()
+                if record["host"] == host and not self.is_alive(name)}
+
     def record(self, name):
         """What was recorded about a process."""
         if name not in self._records:

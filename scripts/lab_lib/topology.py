@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from .system import LabError
 
+DEFAULT_PREFIX = "baton"
 VIP = "10.60.0.100"
 VIP_NAME = "web"
 VIP_PORT = 80
@@ -88,7 +89,7 @@ def _router(networks):
 class Plan:
     """The whole lab for given numbers of hosts. The last `routed` of the backends sit behind the router."""
 
-    def __init__(self, prefix="baton", *, backends=3, clients=2, routed=0, haproxy=False):
+    def __init__(self, prefix=DEFAULT_PREFIX, *, backends=3, clients=2, routed=0, haproxy=False):
         if not _PREFIX.fullmatch(prefix):
             raise LabError(f"prefix {prefix!r}: lower-case letters and digits, a letter first, at most 16")
         for name, count, least in (("backends", backends, 1), ("clients", clients, 1), ("routed", routed, 0)):

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ CPUS = min(os.cpu_count() or 1, 2)
 LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 else {"one-lcore": [0]}
 
 
+@contextmanager
+def _running(lab, request, **options):
+    """A lab that is up; if a test failed meanwhile, its logs stay until the next `up` of its prefix."""
+    failed = request.session.testsfailed
+    lab.up(**options)
+    try:
+        yield lab
+    finally:
+        lab.down(keep_logs=request.session.testsfailed > failed)
+
+
 @pytest.fixture(scope="session", params=LCORES)
 def lab(request):
     """A lab that is up for all its tests. Its short timers let tests see flows end."""
@@ -38,16 +50,16 @@ def lab(request):
     lab.lcores = LCORES[request.param]
     settings = {"dpdk": {"lcores": lab.lcores},
                 "flows": {"closing_timeout_s": CLOSING_TIMEOUT_S, "unconfirmed_timeout_s": UNCONFIRMED_TIMEOUT_S}}
-    with lab.running(backends=3, clients=2, routed=1, switch_settings=settings):
+    with _running(lab, request, backends=3, clients=2, routed=1, switch_settings=settings):
         yield lab
 
 
 @pytest.fixture(scope="session")
-def waiting_lab():
+def waiting_lab(request):
     """A lab in which nothing happens but a pause, beside the other tests."""
     _require_root()
     lab = Lab(WAITING_PREFIX, bin_dir=BIN_DIR)
-    with lab.running(backends=1, clients=1):
+    with _running(lab, request, backends=1, clients=1):
         yield lab
 
 
@@ -63,11 +75,11 @@ def paused_connection(request):
 
 
 @pytest.fixture(scope="module")
-def small_lab():
+def small_lab(request):
     """A lab with one backend and one client, at first without switch and agent."""
     _require_root()
     lab = Lab(SMALL_PREFIX, bin_dir=BIN_DIR)
-    with lab.running(backends=1, clients=1, with_baton=False):
+    with _running(lab, request, backends=1, clients=1, with_baton=False):
         yield lab
 
 
