@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import baton, content, counters, network, servers
+from . import baton, content, counters, network, servers, weather
 from .processes import Processes
 from .state import KEY_FILE, State
 from .system import LabError, command, require_root, tail, wait_until
@@ -63,7 +63,8 @@ class Lab:
     def start_baton(self, switch_settings=None, agent_settings=None):
         """Start switch and agents in a lab that is up without them, and wait until a client is served."""
         baton.check_binaries(self.bin_dir)
-        self._start_baton(bool(self.processes.names()), switch_settings, agent_settings)
+        has_servers = any(name.startswith("nginx@") for name in self.processes.names())
+        self._start_baton(has_servers, switch_settings, agent_settings)
 
     def down(self, *, keep_logs=False):
         """End the lab's processes, remove its namespaces, pins and files, and logs that an earlier lab left.
@@ -110,9 +111,11 @@ class Lab:
         self._take_down()
 
     def _bring_up(self, with_servers, with_baton, switch_settings, agent_settings):
-        self._say(f"network of {self.prefix!r}: {len(self.plan.clients)} clients, {len(self.plan.backends)} backends, "
-                  f"{self.plan.options['routed']} of them behind the router")
+        self._say(f"network of {self.prefix!r}: clients: {len(self.plan.clients)}, backends: "
+                  f"{len(self.plan.backends)} (behind the router: {self.plan.options['routed']})")
         network.build(self.plan, self._note_namespace)
+        for host in self.plan.weathered:
+            self.start_weather(host.name)
         for host in self.plan.backends:
             self.backend_dir(host.name).mkdir(mode=0o755)
         if with_servers:
@@ -144,8 +147,9 @@ class Lab:
         self._state.save()
 
     def _take_down(self, keep_logs=False):
-        # Agents and servers first, the switch last: what a backend still has to say finds a listener.
-        for name in sorted(self.processes.names(), key=lambda n: n == "switch"):
+        # Agents and servers first, the switch after them: what a backend still has to say finds a listener. The weather,
+        # without which a cable is cut, last.
+        for name in sorted(self.processes.names(), key=lambda n: (n.startswith("weather@"), n == "switch")):
             if not self.processes.stop(name):
                 self._say(f"{name} had to be killed")
         for namespace, inode in list(self._state.data["namespaces"].items()):
@@ -264,6 +268,24 @@ class Lab:
 
     def _start(self, name, host, argv, log):
         self.processes.start(name, host, self._namespace(host), [str(a) for a in argv], log)
+
+    def start_weather(self, host):
+        """Start the weather on a host's cable and wait until frames pass."""
+        directory = self.run_dir / "weather"
+        directory.mkdir(mode=0o755, exist_ok=True)
+        stats = self._weather_stats(host)
+        stats.unlink(missing_ok=True)
+        number = [h.name for h in self.plan.weathered].index(host)
+        argv = self.plan.forecast.argv(self.bin_dir / weather.BINARY, number, *weather.ends(host), stats)
+        self._start(f"weather@{host}", "weather", argv, directory / f"{host}.log")
+        self._wait(f"weather@{host}", stats.exists, "passes frames")
+
+    def weather_report(self, host):
+        """What the weather on a host's cable did so far, at most a moment ago: see weather.report."""
+        return weather.report(self._weather_stats(host))
+
+    def _weather_stats(self, host):
+        return self.run_dir / "weather" / f"{host}.json"
 
     def start_nginx(self, backend):
         """Start a backend's web server and wait until it answers on the backend's own address."""
