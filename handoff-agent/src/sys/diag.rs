@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::netlink::connect;
+use super::netlink::{connect, receive};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -89,7 +89,7 @@ fn dump(request: &[u8], found: &mut Vec<TcpSocket>) -> io::Result<()> {
     socket.send(request, 0)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let received = socket.recv(&mut &mut buffer[..], 0)?;
+        let received = receive(&socket, &mut buffer)?;
         let mut rest = buffer.get(..received).unwrap_or(&buffer);
         while let Some((message, kind, after)) = next_message(rest) {
             match kind {

@@ -1,7 +1,8 @@
 //! Interfaces, addresses, routes and neighbours of this network namespace, through rtnetlink.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
@@ -20,9 +21,12 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 /// Longest datagram the kernel sends on a netlink socket that does not ask for more: 32 KiB.
 const DATAGRAM_BYTES_MAX: usize = 1 << 16;
+/// How long each part of an answer may take. The kernel has most of it ready when the request is sent.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,12 +188,31 @@ impl Netlink {
     }
 }
 
-/// Opens a netlink socket towards the kernel.
+/// Opens a netlink socket towards the kernel, on which nobody waits for ever.
 pub(super) fn connect(protocol: isize) -> io::Result<Socket> {
+    connect_within(protocol, ANSWER_TIMEOUT)
+}
+
+fn connect_within(protocol: isize, timeout: Duration) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(timeout))?;
     Ok(socket)
+}
+
+/// Receives the next part of an answer: how many bytes of `buffer` it fills.
+///
+/// # Errors
+/// `TimedOut` if it does not come.
+pub(super) fn receive(socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    socket.recv(&mut &mut *buffer, 0).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => io::Error::new(
+            ErrorKind::TimedOut,
+            format!("the kernel did not answer on netlink within {ANSWER_TIMEOUT:?}"),
+        ),
+        _ => error,
+    })
 }
 
 /// Sends one request and collects the answers up to the acknowledgment or the end of the dump.
@@ -209,7 +232,7 @@ fn request(
     let mut answers = Vec::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let received = socket.recv(&mut &mut buffer[..], 0)?;
+        let received = receive(socket, &mut buffer)?;
         let mut rest = buffer.get(..received).unwrap_or(&buffer);
         while !rest.is_empty() {
             let answer =
@@ -284,4 +307,25 @@ fn interface_address(message: RouteNetlinkMessage) -> Option<InterfaceAddress> {
         })
     })?;
     Some(InterfaceAddress { interface: message.header.index, address, prefix: message.header.prefix_len })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_come_is_not_waited_for() {
+        let timeout = Duration::from_millis(30);
+        let socket = connect_within(NETLINK_ROUTE, timeout).expect("netlink");
+        let begun = Instant::now();
+        let error = receive(&socket, &mut [0; 64]).expect_err("nothing was asked");
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("did not answer on netlink"), "{error}");
+        assert!((timeout..ANSWER_TIMEOUT).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let opened = connect(NETLINK_ROUTE).expect("netlink");
+        let limit = rustix::net::sockopt::socket_timeout(&opened, Timeout::Recv).expect("readable");
+        assert_eq!(limit, Some(ANSWER_TIMEOUT));
+    }
 }
