@@ -19,14 +19,14 @@ const HEADERS_MAX: usize = 64;
 #[derive(Debug, Error)]
 pub enum Unwell {
     /// It does not take the connection, or breaks it.
-    #[error("{0}")]
+    #[error(transparent)]
     Connection(#[from] io::Error),
     /// It does not answer in time.
     #[error("no answer within {0:?}")]
     Late(Duration),
     /// It does not speak HTTP.
     #[error("the answer is not HTTP: {0}")]
-    Form(#[from] httparse::Error),
+    Form(httparse::Error),
     /// The head of its answer does not end.
     #[error("the head of the answer is longer than {HEAD_BYTES_MAX} bytes")]
     Long,
@@ -64,7 +64,7 @@ pub fn probe(server: SocketAddr, how: &HealthProbe, timeout: Duration) -> Result
         let mut piece = [0; 2048];
         let read = stream.read(&mut piece).map_err(late)?;
         head.extend_from_slice(&piece[..read]);
-        if let Some(status) = status_of(&head)? {
+        if let Some(status) = status_of(&head).map_err(Unwell::Form)? {
             return if (200..400).contains(&status) { Ok(()) } else { Err(Unwell::Status(status)) };
         }
         if read == 0 {

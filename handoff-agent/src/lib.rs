@@ -12,6 +12,7 @@ pub mod control;
 pub mod frame;
 pub mod health;
 pub mod host;
+pub mod mending;
 pub mod report;
 pub mod selftest;
 pub mod status;
@@ -29,5 +30,5 @@ pub enum DetachError {
     Bpf(#[from] bpf::BpfError),
     /// The self-test's interfaces.
     #[error("removing the self-test's interfaces: {0}")]
-    SelfTest(#[from] std::io::Error),
+    SelfTest(std::io::Error),
 }

@@ -1,7 +1,7 @@
 //! `baton-agent`: wiring only.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -10,10 +10,11 @@ use std::thread;
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
-use handoff_agent::config::Config;
+use handoff_agent::config::{Config, ConfigError, Places};
 use handoff_agent::control::{Dialer, Identity};
 use handoff_agent::health;
 use handoff_agent::host::{self, Endpoint, Keeper, Severity, Wanted};
+use handoff_agent::mending::Mending;
 use handoff_agent::report::LoadMeter;
 use handoff_agent::status::Status;
 use handoff_agent::supervisor::{self, Beginning, Supervisor};
@@ -21,18 +22,23 @@ use handoff_proto::Vip;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// Baton's agent on a backend: turns handoffs into connections of an unmodified server.
 ///
-/// Exit status: 0 all well, 1 something failed or is missing, 2 wrong usage. Environment: BATON_LOG sets what is logged,
-/// such as "debug" (info).
+/// Without --check or a command it runs until SIGTERM or SIGINT.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, --check found no error, or the command did its work; 1 failed \
+                  while starting or running, or --check found an error of this host; 2 wrong usage or configuration.\n\
+                  Environment: BATON_LOG sets what is logged, such as \"debug\" or \"warn\" (info)."
+)]
 struct Arguments {
     /// Configuration file.
     #[arg(long, global = true, default_value = "/etc/baton/agent.toml")]
     config: PathBuf,
-    /// Say what is missing or wrong on this host, change nothing, and exit.
+    /// Say what is wrong with the configuration, the key file it names and this host, change nothing, and exit.
     #[arg(long)]
     check: bool,
     #[command(subcommand)]
@@ -51,40 +57,66 @@ enum Command {
     },
 }
 
+const LOG_DEFAULT: &str = "info";
+const UNSEEN: &str = "the host cannot be looked at";
+const EXIT_FAILURE: u8 = 1;
+const EXIT_CONFIG: u8 = 2;
+
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let arguments = Arguments::parse();
+    if let Err(error) = start_log() {
+        eprintln!("BATON_LOG: {error}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     bpf::log_to_tracing();
     // An agent without one of its threads would report what is no longer so.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("{panic}");
         std::process::abort();
     }));
-    let arguments = Arguments::parse();
     match act(&arguments) {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("baton-agent: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<ConfigError>() {
+            // Each of its lines begins with the file.
+            Some(wrong) => {
+                eprintln!("{wrong}");
+                ExitCode::from(EXIT_CONFIG)
+            }
+            None => {
+                eprintln!("baton-agent: {error:#}");
+                ExitCode::from(EXIT_FAILURE)
+            }
+        },
     }
 }
 
+/// Logs to standard error, what `BATON_LOG` says or else the usual.
+fn start_log() -> Result<(), ParseError> {
+    let filter = match std::env::var("BATON_LOG") {
+        Ok(directives) => EnvFilter::try_new(directives)?,
+        Err(_) => EnvFilter::new(LOG_DEFAULT),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
 fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = Config::read(&arguments.config)?;
+    let file = &arguments.config;
     match arguments.command {
+        // Of a backend that is given up, key file and server may be gone already.
         Some(Command::Detach) => {
-            supervisor::detach(&config.state_dir, &config.pin_dir)?;
+            let Places { state_dir, pin_dir } = Places::read(file)?;
+            supervisor::detach(&state_dir, &pin_dir)?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Counters { json }) => print_counters(&config, json),
-        None if arguments.check => check(&config),
-        None => run(&config).map(|()| ExitCode::SUCCESS),
+        Some(Command::Counters { json }) => print_counters(&Places::read(file)?.pin_dir, json),
+        None if arguments.check => check(&Config::read(file)?),
+        None => run(&Config::read(file)?).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -92,13 +124,13 @@ fn wanted(config: &Config) -> Wanted {
     Wanted {
         interface: config.interface.clone(),
         address: config.address,
-        pin_dir: config.pin_dir.clone(),
+        pin_dir: config.places.pin_dir.clone(),
         vips: config.vips.iter().map(|vip| Endpoint { address: vip.address, port: vip.port }).collect(),
     }
 }
 
 fn check(config: &Config) -> anyhow::Result<ExitCode> {
-    let (findings, _) = supervisor::survey(&wanted(config), None, host::gather_firewall())?;
+    let (findings, _) = supervisor::survey(&wanted(config), None, host::gather_firewall()).context(UNSEEN)?;
     for finding in &findings {
         let kind = match finding.severity {
             Severity::Error => "error",
@@ -115,14 +147,14 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
         }
     }
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
-        return Ok(ExitCode::FAILURE);
+        return Ok(ExitCode::from(EXIT_FAILURE));
     }
     println!("{}: this host is fit for handoffs", config.name);
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_counters(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let counters = Maps::pinned(&config.pin_dir)?.counters()?;
+fn print_counters(pin_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let counters = Maps::pinned(pin_dir)?.counters()?;
     if json {
         let values: serde_json::Map<String, serde_json::Value> =
             counters.iter().map(|(counter, value)| (counter.name.to_owned(), value.into())).collect();
@@ -137,23 +169,28 @@ fn print_counters(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 
 fn run(config: &Config) -> anyhow::Result<()> {
     let wanted = wanted(config);
+    let Places { state_dir, pin_dir } = &config.places;
     let vips: Vec<Vip> = config.vips.iter().map(|vip| vip.vip()).collect();
-    let keeper = Keeper::open(&config.state_dir, wanted.vips.clone())?;
+    let keeper = Keeper::open(state_dir, wanted.vips.clone())?;
     // Without leave to change the host, it is still kept from other agents.
     let (mut keeper, _lock) = if config.manage_host { (Some(keeper), None) } else { (None, Some(keeper)) };
     keeper.as_mut().map_or(Ok(()), Keeper::drop_outdated)?;
-    let (findings, facts) = supervisor::survey(&wanted, keeper.as_mut(), host::gather_firewall())?;
+    let mut mending = Mending::default();
+    let (findings, facts) = {
+        let keeper = keeper.as_mut().map(|keeper| (keeper, &mut mending));
+        supervisor::survey(&wanted, keeper, host::gather_firewall()).context(UNSEEN)?
+    };
     findings.iter().for_each(supervisor::log_finding);
     let Some(interface) = facts.interface else { bail!("there is no interface `{}`", config.interface) };
 
-    let programs = Programs::load(config.records, Some(&config.pin_dir))
+    let programs = Programs::load(config.records, Some(pin_dir))
         .context("the BPF programs cannot be loaded; baton-agent --check says what may be missing")?;
     let maps = programs.maps();
     let key_id = maps.set_keys(&config.keys)?;
     maps.set_vips(&vips)?;
-    let afresh = !bpf::is_attached(&config.pin_dir, interface.index);
+    let afresh = !bpf::is_attached(pin_dir, interface.index);
     let steering = Steering::new(maps, config.address, interface.index, key_id, afresh)?;
-    let attachment = Attachment::new(&programs, interface.index, &config.pin_dir)?;
+    let attachment = Attachment::new(&programs, interface.index, pin_dir)?;
     steering.begin_records()?;
     let taken_over = attachment.taken_over;
     tracing::info!(name = config.name, interface = config.interface, taken_over, "the programs are attached");
@@ -162,6 +199,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
     let mut supervisor = Supervisor::new(Beginning {
         wanted,
         keeper,
+        mending,
+        findings,
         programs: &programs,
         steering: &steering,
         status: &status,
@@ -177,7 +216,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
     };
     let mut load = LoadMeter::new(maps, &config.interface, vips);
     let stop = AtomicBool::new(false);
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be waited for")?;
     thread::scope(|scope| {
         let mut stops = Vec::new();
         for vip in &config.vips {

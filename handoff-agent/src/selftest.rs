@@ -47,16 +47,16 @@ const RUNNING_POLL: Duration = Duration::from_millis(2);
 #[derive(Debug, Error)]
 pub enum SelfTestError {
     /// It could not be made.
-    #[error("the self-test could not be made: {action}: {source}")]
+    #[error("the self-test could not be made: {action}: {error}")]
     Network {
         /// What was tried.
         action: &'static str,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// It could not be made.
     #[error("the self-test could not be made: {0}")]
-    Bpf(#[from] BpfError),
+    Bpf(BpfError),
     /// The handoff was refused.
     #[error("self-test at {vip}: {}", refusal(*.detail))]
     Refused {
@@ -94,6 +94,12 @@ pub enum SelfTestError {
         /// The VIP.
         vip: Vip,
     },
+}
+
+impl From<BpfError> for SelfTestError {
+    fn from(error: BpfError) -> Self {
+        Self::Bpf(error)
+    }
 }
 
 const fn refusal(detail: Detail) -> &'static str {
@@ -167,7 +173,7 @@ fn await_running(netlink: &Netlink) -> io::Result<()> {
 }
 
 fn network(action: &'static str) -> impl FnOnce(io::Error) -> SelfTestError {
-    move |source| SelfTestError::Network { action, source }
+    move |error| SelfTestError::Network { action, error }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], SelfTestError> {

@@ -11,6 +11,7 @@ use crate::births::{BirthWatch, Births};
 use crate::bpf::abi::SETTING_CLOCK_KNOWN;
 use crate::bpf::{Attachment, Programs, Steering, is_attached};
 use crate::host::{self, Facts, Finding, FirewallFacts, Keeper, Scope, Severity, Wanted};
+use crate::mending::{Attempt, Mending, News};
 use crate::selftest::SelfTest;
 use crate::status::{Readiness, Status};
 use crate::sys::clock;
@@ -29,6 +30,7 @@ const SELF_TEST_PAUSE_MAX: Duration = Duration::from_secs(10);
 pub struct Supervisor<'a> {
     wanted: Wanted,
     keeper: Option<Keeper>,
+    mending: Mending,
     programs: &'a Programs,
     steering: &'a Steering<'a>,
     status: &'a Status,
@@ -40,6 +42,9 @@ pub struct Supervisor<'a> {
     findings: Vec<Finding>,
     self_test: SelfTestState,
     births: BirthWatch,
+    /// What was last told of failures to attach, and to tell the programs.
+    unattached: Option<String>,
+    unsteered: Option<String>,
 }
 
 struct SelfTestState {
@@ -57,23 +62,22 @@ struct SelfTestState {
 /// The kernel does not answer.
 pub fn survey(
     wanted: &Wanted,
-    keeper: Option<&mut Keeper>,
+    keeper: Option<(&mut Keeper, &mut Mending)>,
     firewall: FirewallFacts,
 ) -> std::io::Result<(Vec<Finding>, Facts)> {
     let facts = host::gather(wanted, firewall)?;
     let findings = host::check(&facts, wanted);
-    let Some(keeper) = keeper else { return Ok((findings, facts)) };
-    let mut mended = false;
-    for finding in &findings {
-        let Some(mend) = &finding.mend else { continue };
-        match keeper.mend(mend) {
-            Ok(()) => {
-                tracing::info!(what = finding.what, "mended");
-                mended = true;
-            }
-            Err(error) => tracing::error!(what = finding.what, %error, "cannot be mended"),
-        }
-    }
+    let Some((keeper, mending)) = keeper else { return Ok((findings, facts)) };
+    let attempts: Vec<Attempt> = findings
+        .iter()
+        .filter_map(|finding| {
+            let mend = finding.mend.clone()?;
+            let failure = keeper.mend(&mend).err().map(|error| error.to_string());
+            Some(Attempt { mend, what: finding.what.clone(), failure })
+        })
+        .collect();
+    let mended = attempts.iter().any(|attempt| attempt.failure.is_none());
+    mending.note(attempts).iter().for_each(News::log);
     if !mended {
         return Ok((findings, facts));
     }
@@ -87,6 +91,10 @@ pub struct Beginning<'a> {
     pub wanted: Wanted,
     /// May change the host.
     pub keeper: Option<Keeper>,
+    /// What has been told of mending the host.
+    pub mending: Mending,
+    /// What was found at the host, and told.
+    pub findings: Vec<Finding>,
     /// The loaded programs.
     pub programs: &'a Programs,
     /// Their settings.
@@ -106,6 +114,7 @@ impl<'a> Supervisor<'a> {
         Self {
             wanted: beginning.wanted,
             keeper: beginning.keeper,
+            mending: beginning.mending,
             programs: beginning.programs,
             steering: beginning.steering,
             status: beginning.status,
@@ -113,9 +122,11 @@ impl<'a> Supervisor<'a> {
             firewall: (now, beginning.firewall),
             facts_next: now,
             unseen: None,
-            findings: Vec::new(),
+            findings: beginning.findings,
             self_test: SelfTestState { last: None, next: now, pause: SELF_TEST_PAUSE, healthy: false },
             births: BirthWatch::default(),
+            unattached: None,
+            unsteered: None,
         }
     }
 
@@ -143,7 +154,8 @@ impl<'a> Supervisor<'a> {
             if now.duration_since(self.firewall.0) >= FIREWALL_INTERVAL {
                 self.firewall = (now, host::gather_firewall());
             }
-            match survey(&self.wanted, self.keeper.as_mut(), self.firewall.1.clone()) {
+            let keeper = self.keeper.as_mut().map(|keeper| (keeper, &mut self.mending));
+            match survey(&self.wanted, keeper, self.firewall.1.clone()) {
                 Ok((findings, facts)) => {
                     self.unseen = None;
                     self.firewall.1 = facts.firewall.clone();
@@ -191,8 +203,13 @@ impl<'a> Supervisor<'a> {
             Ok(attachment) => {
                 tracing::warn!(interface = interface.name, "attached to the interface again");
                 self.attachment = Some(attachment);
+                self.unattached = None;
             }
-            Err(error) => tracing::error!(interface = interface.name, %error, "cannot attach"),
+            Err(error) => {
+                if is_news(&mut self.unattached, error.to_string()) {
+                    tracing::error!(interface = interface.name, %error, "cannot attach");
+                }
+            }
         }
     }
 
@@ -259,10 +276,15 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn judge(&self, readiness: Readiness) {
+    fn judge(&mut self, readiness: Readiness) {
         let ready = readiness.ready();
-        if let Err(error) = self.steering.set_ready(ready) {
-            tracing::error!(%error, "readiness cannot be told to the programs");
+        match self.steering.set_ready(ready) {
+            Ok(()) => self.unsteered = None,
+            Err(error) => {
+                if is_news(&mut self.unsteered, error.to_string()) {
+                    tracing::error!(%error, "readiness cannot be told to the programs");
+                }
+            }
         }
         let why = readiness.reasons.join("; ");
         if self.status.set_readiness(readiness) {
@@ -273,6 +295,11 @@ impl<'a> Supervisor<'a> {
             }
         }
     }
+}
+
+/// Says whether a text differs from the last one told, and remembers it.
+fn is_news(told: &mut Option<String>, text: String) -> bool {
+    told.replace(text) != *told
 }
 
 fn run_self_test(
@@ -304,7 +331,7 @@ pub fn log_finding(finding: &Finding) {
 pub fn detach(state_dir: &Path, pin_dir: &Path) -> Result<(), crate::DetachError> {
     let keeper = Keeper::open(state_dir, Vec::new())?;
     crate::bpf::detach(pin_dir)?;
-    crate::selftest::clean_up()?;
+    crate::selftest::clean_up().map_err(crate::DetachError::SelfTest)?;
     keeper.restore()?;
     Ok(())
 }

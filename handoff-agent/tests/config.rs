@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use handoff_agent::config::{Config, ConfigError, HealthProbe};
+use handoff_agent::config::{Config, ConfigError, HealthProbe, Places};
 use handoff_proto::KeyId;
 use handoff_proto::keys::key_file_text;
 
@@ -122,6 +122,14 @@ fn faults_name_key_value_and_what_is_allowed() {
             "pin_dir = \"pins\"",
             "agent.pin_dir: found `pins`, allowed is an absolute",
         ),
+        ("# records = 262144", "records = -1", "agent.records: found `-1`, allowed is 1024"),
+        ("\"10.70.0.1:7170\"", "\"10.70.0.1:0\"", "agent.switch: found `10.70.0.1:0`"),
+        (
+            "# pin_dir = \"/sys/fs/bpf/baton\"",
+            "pin_dir = \"/sys/fs/bpf\"",
+            "agent.pin_dir: found `/sys/fs/bpf`, allowed is an absolute path of a directory of the agent's own, as \
+             /sys/fs/bpf/baton: `baton-agent detach` removes it",
+        ),
         (
             "# health = \"tcp\"",
             "health = \"udp\"",
@@ -133,7 +141,7 @@ fn faults_name_key_value_and_what_is_allowed() {
         (
             "[[vip]]\naddress = \"10.60.0.100\"\nport = 80",
             "",
-            "vip: found `0 tables`, allowed is 1 to 64 [[vip]] tables",
+            "vip: missing, allowed is 1 to 64 [[vip]] tables",
         ),
         (
             "port = 80",
@@ -147,24 +155,141 @@ fn faults_name_key_value_and_what_is_allowed() {
 }
 
 #[test]
+fn directories_that_others_use_are_no_pin_or_state_directory() {
+    let files = Files::new("directories");
+    for path in [
+        "/",
+        "//",
+        "/.",
+        "/sys",
+        "/sys/fs",
+        "/sys/fs/bpf",
+        "/sys/fs/bpf/",
+        "/sys//fs/./bpf",
+        "/sys/fs/bpf/a/..",
+        "baton",
+        "",
+    ] {
+        let message = files.fault("# pin_dir = \"/sys/fs/bpf/baton\"", &format!("pin_dir = \"{path}\""));
+        assert!(message.starts_with(&format!("agent.pin_dir: found `{path}`")), "{path}: {message}");
+    }
+    for path in ["/", "/.", "/run/..", "state"] {
+        let message = files.fault("# state_dir = \"/run/baton-agent\"", &format!("state_dir = \"{path}\""));
+        assert!(message.starts_with(&format!("agent.state_dir: found `{path}`")), "{path}: {message}");
+    }
+    let config = files.read("# pin_dir = \"/sys/fs/bpf/baton\"", "pin_dir = \"/sys/fs/bpf/b/a/\"");
+    assert_eq!(config.expect("below").places.pin_dir, PathBuf::from("/sys/fs/bpf/b/a"));
+}
+
+#[test]
+fn all_that_is_missing_is_told_at_once() {
+    let files = Files::new("missing");
+    let file = files.0.join("agent.toml");
+    let keys = |text: &str| -> Vec<String> {
+        std::fs::write(&file, text).expect("writable");
+        let message = Config::read(&file).expect_err("faults").to_string();
+        let start = format!("{}: ", file.display());
+        let key = |line: &str| {
+            let fault = line.strip_prefix(&start).expect("each line names the file");
+            let (key, rest) = fault.split_once(": missing, allowed is ").expect("missing");
+            assert!(rest.len() > 5, "{line}");
+            key.to_owned()
+        };
+        message.lines().map(key).collect()
+    };
+    let agent = ["agent.name", "agent.interface", "agent.address", "agent.switch", "agent.key_file"];
+    assert_eq!(keys(""), [&agent[..], &["vip"]].concat());
+    assert_eq!(
+        keys("[agent]\n[[vip]]\nhealth = \"tcp\"\n[[vip]]\nport = 80\n"),
+        [&agent[..], &["vip[0].address", "vip[0].port", "vip[1].address"]].concat()
+    );
+}
+
+#[test]
+fn several_faults_are_told_at_once_in_the_order_of_the_file() {
+    let files = Files::new("several");
+    let file = files.0.join("agent.toml");
+    let text = "[agent]\nname = \"back end\"\ninterface = \"data0\"\naddress = \"10.60.0\"\nkey_file = \"/nowhere/k\"\n\
+                pin_dir = \"/\"\nrecords = 1\nswitch = \"10.70.0.1:7170\"\n[[vip]]\naddress = \"10.60.0.100\"\nport = 0\n\
+                [[vip]]\naddress = \"10.60.0.100\"\nhealth = \"udp\"\n";
+    std::fs::write(&file, text).expect("writable");
+    let message = Config::read(&file).expect_err("faults").to_string();
+    let faults: Vec<&str> = message
+        .lines()
+        .map(|line| line.strip_prefix(&*format!("{}: ", file.display())).expect("file"))
+        .collect();
+    let wanted = [
+        "agent.name: found `back end`, allowed is ",
+        "agent.address: found `10.60.0`, allowed is ",
+        "agent.key_file: found `/nowhere/k`, which cannot be read: No such file or directory (os error 2), allowed is ",
+        "agent.pin_dir: found `/`, allowed is ",
+        "agent.records: found `1`, allowed is ",
+        "vip[0].port: found `0`, allowed is ",
+        "vip[1].port: missing, allowed is ",
+        "vip[1].health: found `udp`, allowed is ",
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{message}");
+    for (fault, want) in faults.iter().zip(wanted) {
+        assert!(fault.starts_with(want), "{fault}\nis not\n{want}");
+    }
+}
+
+#[test]
 fn unknown_keys_and_other_types_are_refused_with_their_place() {
     let files = Files::new("types");
-    let message = files.fault("port = 80", "prot = 80");
-    assert!(message.contains("vip[0]") && message.contains("unknown field `prot`"), "{message}");
-    assert!(message.contains("expected one of `address`, `port`, `health`"), "{message}");
-    let message = files.fault("port = 80", "port = \"http\"");
-    assert!(
-        message.contains("vip[0].port (line ") && message.contains("invalid type: string \"http\""),
-        "{message}"
-    );
+    for (from, to, want) in [
+        (
+            "port = 80",
+            "prot = 80",
+            "vip[0].prot (line LINE): unknown field `prot`, expected one of `address`, `port`, `health`",
+        ),
+        ("[agent]", "[agnet]", "agnet (line LINE): unknown field `agnet`, expected `agent` or `vip`"),
+        (
+            "port = 80",
+            "port = \"http\"",
+            "vip[0].port (line LINE): invalid type: string \"http\", expected a whole number",
+        ),
+        (
+            "port = 80",
+            "port = 80.5",
+            "vip[0].port (line LINE): invalid type: floating point `80.5`, expected a whole number",
+        ),
+        ("[[vip]]", "[vip]", "vip (line LINE): invalid type: map, expected tables in double brackets"),
+        (
+            "# manage_host = true",
+            "manage_host = \"yes\"",
+            "agent.manage_host (line LINE): invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            "name = \"backend1\"",
+            "name = 1",
+            "agent.name (line LINE): invalid type: integer `1`, expected a string",
+        ),
+    ] {
+        let above = EXAMPLE.split(from).next().expect("even if it is nowhere");
+        let line = (above.matches('\n').count() + 1).to_string();
+        assert_eq!(files.fault(from, to), want.replace("LINE", &line));
+    }
     let message = files.fault("port = 80", "port = 70000");
-    assert!(message.contains("vip[0].port") && message.contains("70000"), "{message}");
-    let message = files.fault("name = \"backend1\"\n", "");
-    assert!(message.contains("agent") && message.contains("missing field `name`"), "{message}");
+    assert_eq!(message, "vip[0].port: found `70000`, allowed is 1 to 65535");
     let message = files.fault("[agent]", "[agent");
     assert!(message.starts_with("line 4"), "{message}");
     let missing = Config::read(&files.0.join("none.toml")).expect_err("no file").to_string();
-    assert!(missing.contains("none.toml: No such file"), "{missing}");
+    assert!(missing.contains("none.toml: cannot be read: No such file"), "{missing}");
+}
+
+#[test]
+fn the_places_are_read_without_the_rest() {
+    let files = Files::new("places");
+    let file = files.0.join("agent.toml");
+    std::fs::write(&file, "[agent]\nkey_file = \"/nowhere/k\"\npin_dir = \"/sys/fs/bpf/b7\"\n")
+        .expect("writable");
+    let places = Places::read(&file).expect("good enough");
+    assert_eq!(places.pin_dir, PathBuf::from("/sys/fs/bpf/b7"));
+    assert_eq!(places.state_dir, PathBuf::from("/run/baton-agent"));
+    std::fs::write(&file, "[agent]\npin_dir = \"/sys/fs/bpf\"\n").expect("writable");
+    let message = Places::read(&file).expect_err("everybody's").to_string();
+    assert!(message.contains("agent.pin_dir: found `/sys/fs/bpf`"), "{message}");
 }
 
 #[test]
@@ -178,11 +303,22 @@ fn the_key_file_is_for_its_owner_only_and_its_secret_is_never_told() {
     for mode in [0o644, 0o640, 0o604, 0o700, 0o4600] {
         files.write_keys(&good, mode);
         let message = files.fault("[agent]", "[agent]");
-        assert!(message.contains(&format!("permissions {mode:04o}, allowed is 0600 or 0400")), "{message}");
+        let found = format!("keys.toml` with permissions {mode:04o}, allowed is permissions 0600 or 0400");
+        assert!(message.starts_with("agent.key_file: found `") && message.contains(&found), "{message}");
     }
     files.write_keys(&good.replace("id = 1", "id = 1\ncolour = 2"), 0o600);
     let message = files.fault("[agent]", "[agent]");
+    assert!(message.contains("keys.toml`, in which is wrong: unknown field `colour`"), "{message}");
     assert!(!message.contains("abab"), "{message}");
+    std::fs::remove_file(files.0.join("keys.toml")).expect("removable");
+    let message = files.fault("[agent]", "[agent]");
+    let found = "keys.toml`, which cannot be read: No such file or directory (os error 2), allowed is a key file: \
+                 `batonctl keygen FILE` makes one, and the switch and every agent need that same file";
+    assert!(message.starts_with("agent.key_file: found `") && message.ends_with(found), "{message}");
+    std::fs::create_dir(files.0.join("keys.toml")).expect("writable");
+    let message = files.fault("[agent]", "[agent]");
+    assert!(message.contains("keys.toml`, which is no regular file, allowed is a key file"), "{message}");
+    std::fs::remove_dir(files.0.join("keys.toml")).expect("removable");
     let config = {
         files.write_keys(&good, 0o600);
         files.read("[agent]", "[agent]").expect("good")

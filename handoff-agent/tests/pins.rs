@@ -97,3 +97,18 @@ fn pins_belong_to_one_agent_at_a_time() {
     bpf::detach(&pins.0).expect("nobody else");
     assert!(!pins.0.exists());
 }
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn the_root_of_a_file_system_is_nobodys_pin_directory() {
+    let _net = Net::new();
+    let link = std::env::temp_dir().join(format!("agt-pins-{}-link", std::process::id()));
+    std::os::unix::fs::symlink("/sys/fs/bpf", &link).expect("writable");
+    for dir in [&PathBuf::from("/sys/fs/bpf"), &link] {
+        let refused = Programs::load(RECORDS, Some(dir)).err();
+        assert!(matches!(refused, Some(BpfError::MountPoint(_))), "{refused:?}");
+        assert!(matches!(bpf::detach(dir), Err(BpfError::MountPoint(_))));
+    }
+    std::fs::remove_file(&link).expect("ours");
+    assert!(!PathBuf::from("/sys/fs/bpf/records").exists(), "nothing was pinned there");
+}

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use self::abi::RECORDS_NOT_BEGUN;
 use crate::sys::lock::Lock;
+use crate::sys::mounts;
 
 pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
 pub use maps::{Counters, Maps};
@@ -30,24 +31,24 @@ pub const PROGRAM_EGRESS: &str = "baton_egress";
 /// Program for the ingress of the self-test's interface.
 pub const PROGRAM_SELF_TEST: &str = "baton_self_test";
 
-/// Why the BPF programs cannot be used.
+/// Why the BPF programs cannot be used. Messages say the whole cause: there is no further source.
 #[derive(Debug, Error)]
 pub enum BpfError {
     /// The kernel or libbpf refuses something.
-    #[error("{action}: {source}")]
+    #[error("{action}: {error:#}")]
     Libbpf {
         /// What was tried.
         action: String,
         /// What libbpf said.
-        source: libbpf_rs::Error,
+        error: libbpf_rs::Error,
     },
     /// A file operation on pins fails.
-    #[error("{action}: {source}")]
+    #[error("{action}: {error}")]
     Io {
         /// What was tried.
         action: String,
         /// What the kernel said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The programs lack a part this code expects.
     #[error("the BPF object has no {0}")]
@@ -55,6 +56,11 @@ pub enum BpfError {
     /// Another agent, or `detach`, is at work there.
     #[error("{0}: another baton-agent pins there; stop it, or give each agent a pin_dir of its own")]
     Busy(PathBuf),
+    /// The pin directory holds more than an agent's pins.
+    #[error(
+        "{0}: this is where a file system is mounted; name a directory of the agent's own below it, for detaching removes it"
+    )]
+    MountPoint(PathBuf),
     /// A pinned map is not of the form this code expects.
     #[error("the pinned BPF map `{0}` has another form; stop the agent and run `baton-agent detach`")]
     Form(&'static str),
@@ -63,12 +69,12 @@ pub enum BpfError {
 impl BpfError {
     fn libbpf(action: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
         let action = action.into();
-        move |source| Self::Libbpf { action, source }
+        move |error| Self::Libbpf { action, error }
     }
 
     fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let action = action.into();
-        move |source| Self::Io { action, source }
+        move |error| Self::Io { action, error }
     }
 }
 
@@ -159,11 +165,15 @@ fn set_up_maps(
     Ok(())
 }
 
-/// Keeps other agents away from a pin directory: they would write each other's settings.
+/// Keeps other agents away from a pin directory: they would write each other's settings. What a file system is mounted
+/// at is no such directory, by whatever name it goes.
 fn lock(dir: &Path) -> Result<Lock, BpfError> {
-    std::fs::File::open(dir).and_then(Lock::take).map_err(|source| match source.kind() {
+    if mounts::is_mount_point(dir).map_err(BpfError::io(format!("looking at {}", dir.display())))? {
+        return Err(BpfError::MountPoint(dir.to_owned()));
+    }
+    std::fs::File::open(dir).and_then(Lock::take).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => BpfError::Busy(dir.to_owned()),
-        _ => BpfError::io(format!("locking {}", dir.display()))(source),
+        _ => BpfError::io(format!("locking {}", dir.display()))(error),
     })
 }
 

@@ -1,19 +1,37 @@
 //! What the values of the configuration may be.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
 
-use super::{ConfigError, raw};
+use super::faults::{Fault, Faults, quoted};
+use super::raw;
+use crate::sys::mounts::BPFFS;
 
 /// Longest name of an interface: `IFNAMSIZ` less the final zero.
 const INTERFACE_BYTES_MAX: usize = 15;
 /// Longest name of a backend.
 const NAME_BYTES_MAX: usize = 63;
+/// Longest key file.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+
+const STATE_DIR_DEFAULT: &str = "/run/baton-agent";
+const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/baton";
+const HEALTH_DEFAULT: &str = "tcp";
+const RECORDS_DEFAULT: u32 = 262_144;
+const HEALTH_INTERVAL_MS_DEFAULT: u64 = 150;
+const HEALTH_TIMEOUT_MS_DEFAULT: u64 = 300;
+
+const HOST_ADDRESS_ALLOWED: &str = "the IPv4 address of one host";
+const KEY_FILE_ALLOWED: &str =
+    "a key file: `batonctl keygen FILE` makes one, and the switch and every agent need that same file";
+const KEY_MODE_ALLOWED: &str = "permissions 0600 or 0400: everybody who can read it can take connections";
 
 /// The configuration, checked.
 #[derive(Clone, Debug)]
@@ -28,10 +46,8 @@ pub struct Config {
     pub switch: SocketAddr,
     /// The keys shared with the switch.
     pub keys: KeyRing,
-    /// Where the agent remembers what it changed on the host.
-    pub state_dir: PathBuf,
-    /// Where maps and links are pinned.
-    pub pin_dir: PathBuf,
+    /// Where the agent leaves what outlives it.
+    pub places: Places,
     /// Whether the agent may change the host, or only check and explain.
     pub manage_host: bool,
     /// Entries of the replay memory.
@@ -42,6 +58,15 @@ pub struct Config {
     pub health_timeout: Duration,
     /// The VIPs this backend serves, at least one.
     pub vips: Vec<ServedVip>,
+}
+
+/// Where the agent leaves what outlives it: all that undoing it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Where the agent remembers what it changed on the host.
+    pub state_dir: PathBuf,
+    /// Where maps and links are pinned.
+    pub pin_dir: PathBuf,
 }
 
 /// A VIP this backend serves.
@@ -74,152 +99,189 @@ pub enum HealthProbe {
     },
 }
 
-/// Names the file and the key of a fault.
-struct Place<'a> {
-    file: &'a Path,
-}
-
-impl Place<'_> {
-    fn value(&self, key: &str, found: impl std::fmt::Display, allowed: &'static str) -> ConfigError {
-        ConfigError::Value {
-            file: self.file.to_owned(),
-            key: key.to_owned(),
-            found: format!("`{found}`"),
-            allowed,
-        }
-    }
-
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        key: &str,
-        text: &str,
-        allowed: &'static str,
-    ) -> Result<T, ConfigError> {
-        text.parse().map_err(|_| self.value(key, text, allowed))
-    }
-
-    fn absolute(&self, key: &str, path: String) -> Result<PathBuf, ConfigError> {
-        if path.starts_with('/') && path.len() > 1 {
-            Ok(path.into())
-        } else {
-            Err(self.value(key, path, "an absolute path of a directory of the agent's own"))
-        }
-    }
-
-    fn within(
-        &self,
-        key: &str,
-        value: u64,
-        range: std::ops::RangeInclusive<u64>,
-        allowed: &'static str,
-    ) -> Result<u64, ConfigError> {
-        if range.contains(&value) { Ok(value) } else { Err(self.value(key, value, allowed)) }
-    }
-}
-
-pub(super) fn check(file: &Path, raw: raw::File) -> Result<Config, ConfigError> {
-    let place = Place { file };
-    let agent = raw.agent;
-    let named = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if agent.name.is_empty() || agent.name.len() > NAME_BYTES_MAX || !named(&agent.name) {
-        return Err(place.value(
-            "agent.name",
-            agent.name,
-            "1 to 63 letters, digits, dots, dashes, underscores",
-        ));
-    }
-    if agent.interface.is_empty()
-        || agent.interface.len() > INTERFACE_BYTES_MAX
-        || agent.interface.contains(['/', ' '])
-    {
-        return Err(place.value("agent.interface", agent.interface, "the name of an interface"));
-    }
-    let interval = place.within(
+pub(super) fn check(raw: raw::File) -> Result<Config, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let raw::File { agent, vip } = raw;
+    let name = faults.text(
+        "agent.name",
+        agent.name.as_deref(),
+        "1 to 63 letters, digits, dots, dashes, underscores",
+        |text| is_name(text).then(|| text.to_owned()),
+    );
+    let interface =
+        faults.text("agent.interface", agent.interface.as_deref(), "the name of an interface", |text| {
+            is_interface(text).then(|| text.to_owned())
+        });
+    let address = faults.text("agent.address", agent.address.as_deref(), HOST_ADDRESS_ALLOWED, host_address);
+    let switch = faults.text(
+        "agent.switch",
+        agent.switch.as_deref(),
+        "an IP address and a port, as 10.70.0.1:7170",
+        |text| text.parse().ok().filter(|switch: &SocketAddr| switch.port() != 0),
+    );
+    let keys = keys(agent.key_file.as_deref(), &mut faults);
+    let places = places(&agent, &mut faults);
+    let records = faults.number(
+        "agent.records",
+        agent.records,
+        Some(RECORDS_DEFAULT),
+        &(1_024..=16_777_216),
+        "1024 to 16777216: twice the new connections of six seconds, and the open ones",
+    );
+    let interval = faults.number(
         "agent.health_interval_ms",
         agent.health_interval_ms,
-        50..=400,
+        Some(HEALTH_INTERVAL_MS_DEFAULT),
+        &(50..=400),
         "50 to 400 milliseconds: a failed server must be known within a second",
-    )?;
-    let timeout = place.within(
+    );
+    let timeout = faults.number(
         "agent.health_timeout_ms",
         agent.health_timeout_ms,
-        20..=400,
+        Some(HEALTH_TIMEOUT_MS_DEFAULT),
+        &(20..=400),
         "20 to 400 milliseconds: a failed server must be known within a second",
-    )?;
-    Ok(Config {
-        address: host_address(&place, "agent.address", &agent.address)?,
-        switch: place.parsed("agent.switch", &agent.switch, "an IP address and a port, as 10.70.0.1:7170")?,
-        keys: key_ring(Path::new(&agent.key_file))?,
-        state_dir: place.absolute("agent.state_dir", agent.state_dir)?,
-        pin_dir: place.absolute("agent.pin_dir", agent.pin_dir)?,
-        manage_host: agent.manage_host,
-        records: u32::try_from(place.within(
-            "agent.records",
-            agent.records.into(),
-            1_024..=16_777_216,
-            "1024 to 16777216: twice the new connections of six seconds, and the open ones",
-        )?)
-        .unwrap_or(u32::MAX),
-        health_interval: Duration::from_millis(interval),
-        health_timeout: Duration::from_millis(timeout),
-        vips: vips(&place, &raw.vip)?,
-        name: agent.name,
-        interface: agent.interface,
-    })
+    );
+    let vips = vips(&vip.0, &mut faults);
+    let config = || {
+        Some(Config {
+            name: name?,
+            interface: interface?,
+            address: address?,
+            switch: switch?,
+            keys: keys?,
+            places: places?,
+            manage_host: agent.manage_host.unwrap_or(true),
+            records: records?,
+            health_interval: Duration::from_millis(interval?),
+            health_timeout: Duration::from_millis(timeout?),
+            vips,
+        })
+    };
+    faults.judge(config())
 }
 
-fn host_address(place: &Place<'_>, key: &str, text: &str) -> Result<Ipv4Addr, ConfigError> {
-    let allowed = "the IPv4 address of one host";
-    let address: Ipv4Addr = place.parsed(key, text, allowed)?;
-    if address.is_unspecified()
+/// Checks nothing but the places.
+pub(super) fn check_places(raw: raw::File) -> Result<Places, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let places = places(&raw.agent, &mut faults);
+    faults.judge(places)
+}
+
+fn places(agent: &raw::Agent, faults: &mut Faults) -> Option<Places> {
+    let state_dir = faults.text(
+        "agent.state_dir",
+        Some(agent.state_dir.as_deref().unwrap_or(STATE_DIR_DEFAULT)),
+        "an absolute path of a directory of the agent's own",
+        absolute,
+    );
+    let pin_dir = faults.text(
+        "agent.pin_dir",
+        Some(agent.pin_dir.as_deref().unwrap_or(PIN_DIR_DEFAULT)),
+        "an absolute path of a directory of the agent's own, as /sys/fs/bpf/baton: `baton-agent detach` removes it with \
+         the pins in it",
+        // What has the BPF file system in it, or is it, has the pins of others in it.
+        |text| absolute(text).filter(|path| !Path::new(BPFFS).starts_with(path)),
+    );
+    Some(Places { state_dir: state_dir?, pin_dir: pin_dir? })
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+fn is_interface(text: &str) -> bool {
+    (1..=INTERFACE_BYTES_MAX).contains(&text.len()) && !text.contains(['/', ' '])
+}
+
+/// Takes an absolute path with at least one name in it and no way back up, in its shortest form.
+fn absolute(text: &str) -> Option<PathBuf> {
+    let path: PathBuf = Path::new(text).components().collect();
+    let up = path.components().any(|part| part == Component::ParentDir);
+    (path.is_absolute() && path.file_name().is_some() && !up).then_some(path)
+}
+
+fn host_address(text: &str) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = text.parse().ok()?;
+    let special = address.is_unspecified()
         || address.is_loopback()
         || address.is_multicast()
         || address.is_broadcast()
-        || address.is_link_local()
-    {
-        return Err(place.value(key, address, allowed));
-    }
-    Ok(address)
+        || address.is_link_local();
+    (!special).then_some(address)
 }
 
-fn vips(place: &Place<'_>, raw: &[raw::Vip]) -> Result<Vec<ServedVip>, ConfigError> {
-    if raw.is_empty() || raw.len() > VIPS_MAX {
-        return Err(place.value("vip", format_args!("{} tables", raw.len()), "1 to 64 [[vip]] tables"));
+/// Takes those that are good; of the others the faults are noted.
+fn vips(raw: &[raw::Vip], faults: &mut Faults) -> Vec<ServedVip> {
+    const ALLOWED: &str = "1 to 64 [[vip]] tables";
+    if raw.is_empty() {
+        faults.note("vip", None, ALLOWED);
+    } else if raw.len() > VIPS_MAX {
+        faults.note("vip", format!("{} tables", raw.len()), ALLOWED);
     }
-    let mut vips: Vec<ServedVip> = Vec::with_capacity(raw.len());
-    for (position, vip) in raw.iter().enumerate() {
+    let mut vips: Vec<ServedVip> = Vec::new();
+    for (position, vip) in raw.iter().take(VIPS_MAX).enumerate() {
         let key = |name: &str| format!("vip[{position}].{name}");
-        let address = host_address(place, &key("address"), &vip.address)?;
-        if vip.port == 0 {
-            return Err(place.value(&key("port"), 0, "1 to 65535"));
+        let address =
+            faults.text(&key("address"), vip.address.as_deref(), HOST_ADDRESS_ALLOWED, host_address);
+        let port = faults.number(&key("port"), vip.port, None, &(1..=u16::MAX), "1 to 65535");
+        let health = faults.text(
+            &key("health"),
+            Some(vip.health.as_deref().unwrap_or(HEALTH_DEFAULT)),
+            "\"tcp\", or \"http:\" and a path, as \"http:/healthz\"",
+            health_probe,
+        );
+        let (Some(address), Some(port)) = (address, port) else { continue };
+        if vips.iter().any(|other| other.address == address && other.port == port) {
+            faults.note(&key("port"), quoted(port), "an address and port that no other [[vip]] has");
         }
-        if vips.iter().any(|other| other.address == address && other.port == vip.port) {
-            return Err(place.value(&key("port"), vip.port, "an address and port that no other [[vip]] has"));
-        }
-        vips.push(ServedVip {
-            address,
-            port: vip.port,
-            health: health_probe(place, &key("health"), &vip.health)?,
-        });
+        // Its place is kept whatever its health: another of the same address and port is a fault of its own.
+        vips.push(ServedVip { address, port, health: health.unwrap_or(HealthProbe::Tcp) });
     }
-    Ok(vips)
+    vips
 }
 
-fn health_probe(place: &Place<'_>, key: &str, text: &str) -> Result<HealthProbe, ConfigError> {
+fn health_probe(text: &str) -> Option<HealthProbe> {
     let printable = |path: &str| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     match text.strip_prefix("http:") {
-        None if text == "tcp" => Ok(HealthProbe::Tcp),
-        Some(path) if printable(path) => Ok(HealthProbe::Http { path: path.to_owned() }),
-        _ => Err(place.value(key, text, "\"tcp\", or \"http:\" and a path, as \"http:/healthz\"")),
+        None => (text == "tcp").then_some(HealthProbe::Tcp),
+        Some(path) => printable(path).then(|| HealthProbe::Http { path: path.to_owned() }),
     }
 }
 
-fn key_ring(file: &Path) -> Result<KeyRing, ConfigError> {
-    let read = |source| ConfigError::Read { file: file.to_owned(), source };
-    let mode = std::fs::metadata(file).map_err(read)?.permissions().mode() & 0o7777;
-    if mode & !0o600 != 0 || mode & 0o400 == 0 {
-        return Err(ConfigError::KeyPermissions { file: file.to_owned(), mode });
-    }
-    let text = std::fs::read_to_string(file).map_err(read)?;
-    KeyRing::from_toml(&text).map_err(|source| ConfigError::Keys { file: file.to_owned(), source })
+/// Reads the key file. Of its content nothing is told but what is wrong with it.
+fn keys(path: Option<&str>, faults: &mut Faults) -> Option<KeyRing> {
+    const KEY: &str = "agent.key_file";
+    let Some(path) = path else {
+        faults.note(KEY, None, KEY_FILE_ALLOWED);
+        return None;
+    };
+    let unreadable = |error: io::Error| format!("{}, which cannot be read: {error}", quoted(path));
+    let read = || {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?; // of the very file that is read
+        Ok((metadata.is_file(), metadata.permissions().mode() & 0o7777, file))
+    };
+    let found = match read() {
+        Err(error) => unreadable(error),
+        Ok((false, ..)) => format!("{}, which is no regular file", quoted(path)),
+        Ok((true, mode, _)) if mode & !0o600 != 0 || mode & 0o400 == 0 => {
+            let found = format!("{} with permissions {mode:04o}", quoted(path));
+            faults.note(KEY, found, KEY_MODE_ALLOWED);
+            return None;
+        }
+        Ok((true, _, file)) => {
+            let mut text = String::new();
+            match file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text) {
+                Err(error) => unreadable(error),
+                Ok(_) => match KeyRing::from_toml(&text) {
+                    Ok(keys) => return Some(keys),
+                    Err(error) => format!("{}, in which is wrong: {error}", quoted(path)),
+                },
+            }
+        }
+    };
+    faults.note(KEY, found, KEY_FILE_ALLOWED);
+    None
 }

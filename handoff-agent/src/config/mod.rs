@@ -1,6 +1,7 @@
 //! The agent's configuration file: TOML in, checked values out. `docs/OPERATING.md` explains every key.
 
 mod checked;
+mod faults;
 mod raw;
 
 use std::io;
@@ -8,71 +9,73 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use checked::{Config, HealthProbe, ServedVip};
+pub use checked::{Config, HealthProbe, Places, ServedVip};
+pub use faults::Fault;
 
 /// Why a configuration cannot be used. Messages name the file, the key, what was found and what is allowed.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{file}: {source}")]
+    #[error("{}: cannot be read: {error}; --config names the file to use", file.display())]
     Read {
         /// The file.
         file: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Not TOML, a key that does not exist, or a value of another type.
-    #[error("{file}: {key}: {message}")]
+    #[error("{}: {key}: {message}", file.display())]
     Form {
         /// The file.
         file: PathBuf,
-        /// The key, or `.` for the file as a whole.
+        /// The key, or `.` for the file as a whole, and its line.
         key: String,
         /// What was found and what is allowed.
         message: String,
     },
-    /// A value that is not allowed.
-    #[error("{file}: {key}: found {found}, allowed is {allowed}")]
-    Value {
+    /// Values that are not allowed, or missing.
+    #[error("{}", listed(file, faults))]
+    Faults {
         /// The file.
         file: PathBuf,
-        /// The key.
-        key: String,
-        /// What stands there.
-        found: String,
-        /// What may stand there.
-        allowed: &'static str,
+        /// All of them, in the order of the example file.
+        faults: Vec<Fault>,
     },
-    /// Others than the owner may read the key file.
-    #[error(
-        "{file}: permissions {mode:04o}, allowed is 0600 or 0400: everybody who can read it can take connections"
-    )]
-    KeyPermissions {
-        /// The key file.
-        file: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The key file is not one.
-    #[error("{file}: {source}")]
-    Keys {
-        /// The key file.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: handoff_proto::keys::KeyFileError,
-    },
+}
+
+/// One line for each fault, each with the file.
+fn listed(file: &Path, faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
+    lines.join("\n")
 }
 
 impl Config {
     /// Reads the configuration and the key file it names.
     ///
     /// # Errors
-    /// Says what is wrong, in which file and at which key.
+    /// Says everything that is wrong, in which file and at which key.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
-        checked::check(file, parse(file, &text)?)
+        checked::check(raw_file(file)?)
+            .map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
     }
+}
+
+impl Places {
+    /// Reads from the configuration where the agent left what it did, and nothing else: neither the key file nor other
+    /// values need be good.
+    ///
+    /// # Errors
+    /// As [`Config::read`], for these values.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        checked::check_places(raw_file(file)?)
+            .map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
+    }
+}
+
+fn raw_file(file: &Path) -> Result<raw::File, ConfigError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
+    parse(file, &text)
 }
 
 fn parse(file: &Path, text: &str) -> Result<raw::File, ConfigError> {

@@ -43,7 +43,7 @@ pub struct Identity {
 enum Lost {
     #[error("cannot reach it: {0}")]
     Unreachable(io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
     Session(#[from] SessionError),

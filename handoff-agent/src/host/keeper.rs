@@ -16,35 +16,35 @@ use crate::sys::{command, mounts};
 
 const NFT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the host cannot be changed.
+/// Why the host cannot be changed. Messages say the whole cause: there is no further source.
 #[derive(Debug, Error)]
 pub enum HostError {
     /// Another agent, or `detach`, is at work.
-    #[error("{0}: another baton-agent is running with this state_dir; stop it first")]
+    #[error("{}: another baton-agent is running with this state_dir; stop it first", .0.display())]
     Busy(PathBuf),
     /// What was changed before cannot be read.
     #[error(
-        "{dir}: what was changed on this host cannot be read ({source}); restore it by hand and remove the directory"
+        "{}: what was changed on this host cannot be read ({error}); restore it by hand and remove the directory", dir.display()
     )]
     Log {
         /// The state directory.
         dir: PathBuf,
         /// What is wrong.
-        source: io::Error,
+        error: io::Error,
     },
     /// The kernel or a tool refuses.
-    #[error("{action}: {source}")]
+    #[error("{action}: {error}")]
     Refused {
         /// What was tried.
         action: String,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 fn refused(action: impl Into<String>) -> impl FnOnce(io::Error) -> HostError {
     let action = action.into();
-    move |source| HostError::Refused { action, source }
+    move |error| HostError::Refused { action, error }
 }
 
 /// Keeps the host as handoffs need it, and remembers how it was.
@@ -59,9 +59,9 @@ impl Keeper {
     /// # Errors
     /// Another agent has it, or its memory is garbled.
     pub fn open(state_dir: &Path, vips: Vec<Endpoint>) -> Result<Self, HostError> {
-        let log = UndoLog::open(state_dir).map_err(|source| match source.kind() {
+        let log = UndoLog::open(state_dir).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => HostError::Busy(state_dir.to_owned()),
-            _ => HostError::Log { dir: state_dir.to_owned(), source },
+            _ => HostError::Log { dir: state_dir.to_owned(), error },
         })?;
         Ok(Self { log, vips })
     }

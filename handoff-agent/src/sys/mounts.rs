@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::statfs;
@@ -19,6 +20,16 @@ pub fn on_bpffs(path: &Path) -> bool {
         .find(|ancestor| ancestor.exists())
         .and_then(|existing| statfs(existing).ok())
         .is_some_and(|fs| u64::try_from(fs.f_type).is_ok_and(|kind| kind & 0xffff_ffff == BPF_FS))
+}
+
+/// Says whether a file system is mounted at a directory, or a link leads to such a one.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn is_mount_point(dir: &Path) -> io::Result<bool> {
+    let (own, above) = (fs::metadata(dir)?, fs::metadata(dir.join(".."))?);
+    // Of a root, the directory above is itself.
+    Ok(own.dev() != above.dev() || own.ino() == above.ino())
 }
 
 /// Says whether this process sees other mounts than the first process: `ip netns exec` makes it so.

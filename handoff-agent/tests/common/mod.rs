@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test crates, each of which uses a part")]
 
+pub mod lab;
 pub mod net;
 
 use std::net::Ipv4Addr;
