@@ -9,6 +9,7 @@ import sys
 from .lab import Lab
 from .system import LabError, require_root
 from .topology import DEFAULT_PREFIX
+from .weather import DEFAULT_PLACE, PLACES
 
 _EPILOG = """\
 hosts: client1 ..., router, switch, backend1 ..., haproxy (with up --haproxy); paths any backend serves: /who,
@@ -44,6 +45,12 @@ def _arguments(argv):
     up.add_argument("--routed", type=int, default=0, metavar="N",
                     help="backends behind the router, numbered after the others (0)")
     up.add_argument("--haproxy", action="store_true", help="also a host `haproxy` in front of the same backends")
+    up.add_argument("--weather", metavar="KEY=VALUE,...",
+                    help="bad weather on some cables, such as loss=1%%,duplicate=1%%,reorder=1%%,delay=5ms,jitter=1ms,"
+                         "seed=7; KEY is an option of the program `weather`")
+    up.add_argument("--weather-at", choices=PLACES, default=DEFAULT_PLACE,
+                    help=f"whose cables: the clients', the switch's (fabric), or those of the routed backends "
+                         f"({DEFAULT_PLACE})")
     up.add_argument("--bin-dir", metavar="DIR",
                     help="where baton-switch, baton-agent and batonctl are (target/release, which scripts/build fills)")
     extent = up.add_mutually_exclusive_group()
@@ -84,6 +91,17 @@ def _print_status(lab, status):
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     for line in lines:
         print("  " + "  ".join(f"{value:{width}}" for value, width in zip(line, widths)) + "  " + line[3])
+    if status["weather"]:
+        _print_weather(status["weather"])
+
+
+def _print_weather(weather):
+    print(f"\n  weather at {weather['at']}: {weather['conditions']}")
+    for host, cable in weather["cables"].items():
+        print(f"  {host}{'' if cable['processes'] else ': ENDED, the cable is cut'}")
+        for way in ("from_host", "to_host") if cable["report"] else ():
+            counted = ", ".join(f"{name} {count}" for name, count in cable["report"][way].items() if count)
+            print(f"    {way.replace('_', ' '):9}  {counted or 'nothing yet'}")
 
 
 def _interrupted(number, _frame):
@@ -96,6 +114,7 @@ def _dispatch(options):
     lab = Lab(prefix, bin_dir=getattr(options, "bin_dir", None))
     if options.command == "up":
         lab.up(backends=options.backends, clients=options.clients, routed=options.routed, haproxy=options.haproxy,
+               weather=options.weather, weather_at=options.weather_at,
                with_servers=not options.bare, with_baton=not (options.bare or options.without_baton))
     elif options.command == "down":
         if not lab.down(keep_logs=options.keep_logs):

@@ -6,7 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import baton, content, counters, network, servers, weather
+from . import baton, content, counters, network, servers
+from . import weather as weather_of
 from .processes import Processes
 from .state import KEY_FILE, State
 from .system import LabError, command, require_root, tail, wait_until
@@ -38,15 +39,19 @@ class Lab:
     # --- up and down -------------------------------------------------------------------------------------
 
     def up(self, *, backends=3, clients=2, routed=0, haproxy=False, with_servers=True, with_baton=True,
-           switch_settings=None, agent_settings=None):
+           weather=None, weather_at=weather_of.DEFAULT_PLACE, switch_settings=None, agent_settings=None):
         """Bring the lab up and wait until a client is served; on any failure take down what was made.
 
         `switch_settings` and `agent_settings` go over the default configuration: {"flows": {"capacity": 8}}.
+        `weather`: such as "loss=1%,delay=5ms,seed=7", on the cables that `weather_at` names; see weather.py.
         """
         require_root()
-        plan = Plan(self.prefix, backends=backends, clients=clients, routed=routed, haproxy=haproxy)
+        plan = Plan(self.prefix, backends=backends, clients=clients, routed=routed, haproxy=haproxy,
+                    weather=weather, weather_at=weather_at)
         if with_baton:
             baton.check_binaries(self.bin_dir)
+        if plan.forecast:
+            weather_of.check_binary(self.bin_dir)
         with self._state.locked():
             self._clear_leftovers()
             self.plan = plan
@@ -276,13 +281,13 @@ class Lab:
         stats = self._weather_stats(host)
         stats.unlink(missing_ok=True)
         number = [h.name for h in self.plan.weathered].index(host)
-        argv = self.plan.forecast.argv(self.bin_dir / weather.BINARY, number, *weather.ends(host), stats)
+        argv = self.plan.forecast.argv(self.bin_dir / weather_of.BINARY, number, *weather_of.ends(host), stats)
         self._start(f"weather@{host}", "weather", argv, directory / f"{host}.log")
         self._wait(f"weather@{host}", stats.exists, "passes frames")
 
     def weather_report(self, host):
         """What the weather on a host's cable did so far, at most a moment ago: see weather.report."""
-        return weather.report(self._weather_stats(host))
+        return weather_of.report(self._weather_stats(host))
 
     def _weather_stats(self, host):
         return self.run_dir / "weather" / f"{host}.json"
@@ -434,7 +439,16 @@ class Lab:
                        "admin_socket": str(self.admin_socket), "control": baton.SWITCH_CONTROL,
                        "metrics": f"http://{baton.SWITCH_METRICS}/metrics"},
             "hosts": hosts,
+            "weather": self._weather_status(),
         }
+
+    def _weather_status(self):
+        if not self.plan.forecast:
+            return None
+        cables = {host.name: {"processes": [n for n in (f"weather@{host.name}",) if self.processes.is_alive(n)],
+                              "report": self.weather_report(host.name)} for host in self.plan.weathered}
+        return {"conditions": self.plan.options["weather"], "at": self.plan.options["weather_at"],
+                "namespace": self.plan.namespace("weather"), "cables": cables}
 
 
 def _mount_bpffs():

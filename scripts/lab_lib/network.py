@@ -8,6 +8,7 @@ import ctypes
 import os
 from contextlib import contextmanager
 
+from . import weather
 from .system import LabError, command
 from .topology import MTU_BYTES, NETWORKS
 
@@ -115,11 +116,34 @@ def _add_bridge(namespace, bridge):
 def _add_cable(plan, host, interface):
     _, holder, bridge = NETWORKS[interface.network]
     port, holder_ns, host_ns = f"p-{host.name}", plan.namespace(holder), plan.namespace(host.name)
-    command(["ip", "-n", holder_ns, "link", "add", port, "mtu", str(MTU_BYTES), "type", "veth",
-             "peer", "name", interface.name, "address", interface.mac, "mtu", str(MTU_BYTES), "netns", host_ns])
+    if host in plan.weathered and interface.network != "mgmt":
+        _add_weathered_pairs(plan.namespace("weather"), (holder_ns, port), (host_ns, interface), host.name)
+    else:
+        _add_pair(holder_ns, port, host_ns, interface.name, interface.mac)
     if host.role == "switch" and interface.network == "data":
         _make_switch_cable_real(holder_ns, port, host_ns, interface.name)
     command(["ip", "-n", holder_ns, "link", "set", port, "master", bridge, "up"])
+
+
+def _add_pair(namespace, name, peer_namespace, peer_name, peer_mac=None):
+    mac = ["address", peer_mac] if peer_mac else []
+    command(["ip", "-n", namespace, "link", "add", "name", name, "mtu", str(MTU_BYTES), "type", "veth",
+             "peer", "name", peer_name, *mac, "mtu", str(MTU_BYTES), "netns", peer_namespace])
+
+
+def _add_weathered_pairs(weather_ns, network_side, host_side, host):
+    """Two pairs with the namespace of the weather between; until the weather runs, nothing passes.
+
+    The far ends cut what they send to the MTU, so that each packet has a fate of its own and not a burst of 64 KB.
+    """
+    (holder_ns, port), (host_ns, interface) = network_side, host_side
+    host_end, network_end = weather.ends(host)
+    _add_pair(holder_ns, port, weather_ns, network_end)
+    _add_pair(weather_ns, host_end, host_ns, interface.name, interface.mac)
+    for end in (host_end, network_end):
+        command(["ip", "-n", weather_ns, "link", "set", "dev", end, "up"])
+    for namespace, name in ((holder_ns, port), (host_ns, interface.name)):
+        command(inside(namespace, ["ethtool", "-K", name, "tso", "off", "gso", "off"]))
 
 
 def _make_switch_cable_real(holder_ns, port, host_ns, interface_name):

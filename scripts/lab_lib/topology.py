@@ -9,11 +9,14 @@
       switch  backend1  backend2 ...     VIP 10.60.0.100
 
     switch and backends also meet in a management network, 10.70.0.0/24.
+
+Cables of the clients, of the switch or of the routed backends may have weather on them (weather.py).
 """
 
 import re
 from dataclasses import dataclass
 
+from . import weather as weather_of
 from .system import LabError
 
 DEFAULT_PREFIX = "baton"
@@ -89,7 +92,8 @@ def _router(networks):
 class Plan:
     """The whole lab for given numbers of hosts. The last `routed` of the backends sit behind the router."""
 
-    def __init__(self, prefix=DEFAULT_PREFIX, *, backends=3, clients=2, routed=0, haproxy=False):
+    def __init__(self, prefix=DEFAULT_PREFIX, *, backends=3, clients=2, routed=0, haproxy=False,
+                 weather=None, weather_at=weather_of.DEFAULT_PLACE):
         if not _PREFIX.fullmatch(prefix):
             raise LabError(f"prefix {prefix!r}: lower-case letters and digits, a letter first, at most 16")
         for name, count, least in (("backends", backends, 1), ("clients", clients, 1), ("routed", routed, 0)):
@@ -98,7 +102,9 @@ class Plan:
         if backends + routed > HOSTS_PER_NETWORK_MAX:
             raise LabError(f"backends and routed together: at most {HOSTS_PER_NETWORK_MAX}")
         self.prefix = prefix
-        self.options = {"backends": backends, "clients": clients, "routed": routed, "haproxy": haproxy}
+        self.options = {"backends": backends, "clients": clients, "routed": routed, "haproxy": haproxy,
+                        "weather": weather, "weather_at": weather_at}
+        self.forecast = weather_of.parse(weather, weather_at) if weather else None
         hosts = [Host("fabric", "bridge"), Host("mgmt", "bridge")]
         hosts.append(_router(["clients", "routed"] if routed else ["clients"]))
         # The switch's data port has no kernel address: the kernel sees every frame DPDK sees, and must
@@ -116,7 +122,11 @@ class Plan:
                               address(network, 254)))
         if haproxy:
             hosts.append(Host("haproxy", "proxy", (_interface("data0", "data", 2),), address("data", 254)))
+        if self.forecast:
+            hosts.append(Host("weather", "bridge"))
         self.hosts = {host.name: host for host in hosts}
+        if self.forecast and not self.weathered:
+            raise LabError(f"weather at {weather_at!r}: no such cable in this lab")
 
     def namespace(self, host_name):
         """The name of a host's network namespace."""
@@ -136,3 +146,11 @@ class Plan:
     @property
     def backends(self):
         return self.of_role("backend")
+
+    @property
+    def weathered(self):
+        """The hosts whose cable of client traffic has weather on it."""
+        if not self.forecast:
+            return []
+        role, network = weather_of.PLACES[self.forecast.place]
+        return [host for host in self.of_role(role) if any(i.network == network for i in host.interfaces)]
