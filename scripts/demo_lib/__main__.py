@@ -150,6 +150,8 @@ def _conclude(result):
     if costs:
         print("\nWhat a request costs the balancer (runs of their own, its frames worked on by another CPU): CPU time of "
               "its whole\nprocess; of Baton's, in which it had work; bytes it received per byte of response\n" + costs)
+    for sentence in report.errors_of_others(result["load"]):
+        print(f"note: {sentence}")
     broken = report.broken_claims(result)
     for sentence in broken:
         print(f"DOES NOT HOLD: {sentence}")

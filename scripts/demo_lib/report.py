@@ -21,7 +21,7 @@ def broken_claims(result):
         broken.append(f"the database-like answer is wrong: {database}")
     for cell in result["load"]:
         where = f"{cell['file']} {cell['mode']} {cell['target']}"
-        if cell["errors"]:
+        if cell["errors"] and cell["target"] == "baton":
             broken.append(f"{where}: {cell['errors']} errors")
         if cell["mode"] == "close" and cell["connections"] < cell["requests"]:
             broken.append(f"{where}: {cell['requests']} requests on only {cell['connections']} connections")
@@ -30,6 +30,12 @@ def broken_claims(result):
             broken.append(f"{where}: the switch received {cell['balancer_bytes_per_response_byte']:.2%} of the "
                           f"response bytes, more than {limit:.0%}")
     return broken
+
+
+def errors_of_others(load):
+    """Errors on the ways without Baton, each in a sentence: they tell of the lab or the peer, and break no claim."""
+    return [f"{cell['file']} {cell['mode']} {NAMES[cell['target']]}: {cell['errors']} errors in {cell['requests']} requests"
+            for cell in load if cell["errors"] and cell["target"] != "baton"]
 
 
 def _milliseconds(us):
