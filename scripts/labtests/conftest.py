@@ -19,6 +19,11 @@ PREFIX = os.environ.get("BATON_TEST_PREFIX", "batontest")
 SMALL_PREFIX = f"{PREFIX}s"
 # A third one, in which a connection waits.
 WAITING_PREFIX = f"{PREFIX}w"
+# Labs with weather: one of Baton, one of nothing but the network.
+WEATHER_PREFIX = f"{PREFIX}r"
+BARE_PREFIX = f"{PREFIX}u"
+WEATHER = "loss=1%,duplicate=1%,reorder=1%,delay=2ms,jitter=1ms,seed=7"
+HEAVY_WEATHER = "loss=3%,duplicate=2%,reorder=1%,delay=5ms,jitter=1ms,seed=7"
 # BATON_BIN_DIR: where the programs are, if not in target/release.
 BIN_DIR = os.environ.get("BATON_BIN_DIR")
 ROUTED_BACKEND = "backend4"
@@ -83,6 +88,24 @@ def small_lab(request):
         yield lab
 
 
+@pytest.fixture(scope="module", params=["clients", "fabric", "routed"])
+def weather_lab(request):
+    """A lab with weather on the clients' cables, then ones with weather on the switch's and on the routed backend's."""
+    _require_root()
+    lab = Lab(WEATHER_PREFIX, bin_dir=BIN_DIR)
+    with _running(lab, request, backends=3, clients=2, routed=1, weather=WEATHER, weather_at=request.param):
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def bare_lab(request):
+    """A network with weather on it and without servers: what meets the weather, a test sent."""
+    _require_root()
+    lab = Lab(BARE_PREFIX, bin_dir=BIN_DIR)
+    with _running(lab, request, backends=1, clients=1, with_servers=False, with_baton=False, weather=HEAVY_WEATHER):
+        yield lab
+
+
 def _require_root():
     if os.geteuid() != 0:
         pytest.fail("lab tests make network namespaces: run them as root")
@@ -114,7 +137,7 @@ def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     arguments = getattr(item, "funcargs", {})
-    lab = next((arguments[n] for n in ("lab", "small_lab", "waiting_lab") if n in arguments), None)
+    lab = next((arguments[n] for n in ("lab", "small_lab", "waiting_lab", "weather_lab") if n in arguments), None)
     if report.failed and lab is not None and lab.plan:
         logs = [lab.run_dir / "switch.log", *(lab.backend_dir(h.name) / "agent.log" for h in lab.plan.backends)]
         for log in logs:

@@ -179,7 +179,7 @@ fn carry(
             publish(&relay.report(now)?, stats, tell)?;
             next_stats = now + STATS_PERIOD;
         }
-        if relay.turn(now)? {
+        if relay.turn(|| begin.elapsed())? {
             continue;
         }
         let next = [relay.next_due(), duration, stats.map(|_| next_stats)].into_iter().flatten().min();

@@ -57,15 +57,16 @@ impl Relay {
         }
     }
 
-    /// Takes what came in, up to a burst of each side, and sends what is due at `now`. Returns whether a burst was full,
-    /// so that more may have come in.
+    /// Takes what came in, up to a burst of each side, and sends what is due. Returns whether a burst was full, so that
+    /// more may have come in. `clock` never goes back; it is read for each frame, as one that comes in late in a burst
+    /// would else be delayed less than asked.
     ///
     /// # Errors
     /// When an interface is gone or down.
-    pub fn turn(&mut self, now: Duration) -> Result<bool, PortError> {
+    pub fn turn(&mut self, clock: impl Fn() -> Duration) -> Result<bool, PortError> {
         let Self { filter, a, b, a_to_b, b_to_a, buffer, .. } = self;
-        let more_at_a = a_to_b.turn(filter, a, b, buffer, now)?;
-        let more_at_b = b_to_a.turn(filter, b, a, buffer, now)?;
+        let more_at_a = a_to_b.turn(filter, a, b, buffer, &clock)?;
+        let more_at_b = b_to_a.turn(filter, b, a, buffer, &clock)?;
         Ok(more_at_a || more_at_b)
     }
 
@@ -112,17 +113,18 @@ impl Direction {
         from: &Port,
         to: &Port,
         buffer: &mut [u8],
-        now: Duration,
+        clock: impl Fn() -> Duration,
     ) -> Result<bool, PortError> {
         let mut read = 0;
         while read < BURST_FRAMES {
             match from.receive(buffer)? {
                 Received::Nothing => break,
                 Received::Unreadable => self.counters.unreadable += 1,
-                Received::Frame(length) => self.meet(filter, &buffer[..length], to, now),
+                Received::Frame(length) => self.meet(filter, &buffer[..length], to, clock()),
             }
             read += 1;
         }
+        let now = clock();
         while let Some(delivery) = self.weather.deliver(now) {
             for _ in 0..delivery.copies {
                 self.send(to, &delivery.frame);

@@ -1,0 +1,196 @@
+"""Weather on the cables: it is as bad as asked, and Baton lives through it."""
+
+import hashlib
+import secrets
+import struct
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from math import sqrt
+from socket import AF_INET, SOCK_DGRAM, SOL_SOCKET
+
+import pytest
+from conftest import ROUTED_BACKEND
+from helpers import ask, curl, eventually, log_mark, log_since
+
+from lab_lib.content import sha256_of
+
+WAYS = ("from_host", "to_host")
+BACKENDS = ("backend1", "backend2", "backend3", ROUTED_BACKEND)
+FILES = ("1k", "4k", "64k", "1m")
+FETCHES = 200
+UPLOADS = 100
+AT_A_TIME = 8
+TRANSFER_S = 30
+# Far more than they take (some ten seconds), far less than one retransmission too many each.
+ALL_TRANSFERS_S = 90
+DATAGRAMS = 20_000
+DATAGRAM_PORT = 9000
+SO_RCVBUFFORCE = 33
+
+
+# --- the weather itself ------------------------------------------------------------------------------------
+
+
+def _send_datagrams(lab):
+    """Send DATAGRAMS numbered datagrams from client to backend; returns the numbers as they arrived, and their ages."""
+    with lab.socket("backend1", AF_INET, SOCK_DGRAM) as receiver, lab.socket("client1", AF_INET, SOCK_DGRAM) as sender:
+        receiver.setsockopt(SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)  # what waits there is no part of the weather
+        receiver.bind((lab.address_of("backend1"), DATAGRAM_PORT))
+        receiver.settimeout(0.5)
+        sender.connect((lab.address_of("backend1"), DATAGRAM_PORT))
+        arrived, ages = [], []
+
+        def receive():
+            while True:
+                try:
+                    number, sent = struct.unpack("!Qd", receiver.recv(100))
+                except TimeoutError:
+                    return
+                arrived.append(number)
+                ages.append(time.monotonic() - sent)
+        with ThreadPoolExecutor(1) as pool:
+            received = pool.submit(receive)
+            for number in range(DATAGRAMS):
+                sender.send(struct.pack("!Qd", number, time.monotonic()))
+                if number % 20 == 19:
+                    time.sleep(0.001)  # 20,000 a second: a hundred are on the way at any time
+            received.result()
+    return arrived, ages
+
+
+def _settled(lab, host):
+    """The report of a cable once nothing waits on it and the last count is written."""
+    def settled():
+        before = lab.weather_report(host)
+        time.sleep(0.15)
+        after = lab.weather_report(host)
+        return after if all(after[way] == before[way] and not after[way]["queued"] for way in WAYS) else None
+    return eventually(settled, timeout_s=5, what="the weather settles")
+
+
+def _behind_a_later_one(numbers):
+    furthest, behind = -1, set()
+    for number in numbers:
+        if number < furthest:
+            behind.add(number)
+        furthest = max(furthest, number)
+    return behind
+
+
+def _near(count, of, share):
+    """Within five standard deviations of a binomial distribution."""
+    return abs(count - of * share) <= 5 * sqrt(of * share * (1 - share))
+
+
+def test_the_weather_is_as_bad_as_asked(bare_lab):
+    arrived, ages = _send_datagrams(bare_lab)
+    counted = _settled(bare_lab, "client1")["from_host"]
+    lost = DATAGRAMS - len(set(arrived))
+    copies = len(arrived) - len(set(arrived))
+    # What the program counted is what the two ends saw...
+    assert (counted["received"], counted["delivered"]) == (DATAGRAMS, len(arrived)), counted
+    assert (counted["lost"], counted["duplicated"]) == (lost, copies), counted
+    assert counted["reordered"] == len(_behind_a_later_one(arrived)), counted
+    assert not any(counted[name] for name in ("overflowed", "refused", "missed", "unreadable")), counted
+    # ... and as much as was asked for.
+    assert _near(lost, DATAGRAMS, 0.03), counted
+    assert _near(copies, DATAGRAMS - lost, 0.02), counted
+    assert _near(counted["held_back"], DATAGRAMS - lost, 0.01), counted
+    assert counted["reordered"] > 0.9 * counted["held_back"], counted
+    assert min(ages) >= 0.005 and sorted(ages)[len(ages) // 2] < 0.02, "5 ms and up to 1 ms more"
+
+
+def test_a_seed_repeats_its_weather(bare_lab):
+    fates = []
+    for _ in range(2):
+        bare_lab.processes.stop("weather@client1")
+        bare_lab.start_weather("client1")
+        arrived, _ = _send_datagrams(bare_lab)
+        fates.append(Counter(arrived))  # absent: lost; 2: doubled
+    assert fates[0] == fates[1]
+    assert len(fates[0]) < DATAGRAMS and set(fates[0].values()) == {1, 2}
+
+
+def test_what_is_not_ip_passes_untouched(bare_lab):
+    before = _settled(bare_lab, "client1")
+    bare_lab.run("client1", ["ip", "neighbor", "flush", "dev", "data0"])
+    _send_one(bare_lab)
+    after = _settled(bare_lab, "client1")
+    assert [after[way]["passed"] - before[way]["passed"] for way in WAYS] == [1, 1], "an ARP question and its answer"
+    assert after["from_host"]["received"] == before["from_host"]["received"] + 1
+
+
+def _send_one(lab):
+    with lab.socket("client1", AF_INET, SOCK_DGRAM) as sender:
+        sender.sendto(b"one", (lab.address_of("backend1"), DATAGRAM_PORT))
+
+
+# --- Baton in it -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weathered(weather_lab):
+    """The lab; afterwards, its weather has taken, doubled and reordered frames."""
+    hosts = [host.name for host in weather_lab.plan.weathered]
+
+    def counted(what):
+        return sum(_settled(weather_lab, host)[way][what] for host in hosts for way in WAYS)
+    before = {what: counted(what) for what in ("lost", "duplicated", "reordered")}
+    yield weather_lab
+    happened = {what: counted(what) - count for what, count in before.items()}
+    assert all(happened.values()), happened
+
+
+def _each(work, items):
+    """Do `work` for all of them, some at a time; returns the results and how long it took."""
+    begin = time.monotonic()
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        results = list(pool.map(work, items))
+    return results, time.monotonic() - begin
+
+
+def test_files_arrive_byte_for_byte(weathered, tmp_path):
+    def fetch(number):
+        name, backend = FILES[number % len(FILES)], BACKENDS[number // len(FILES) % len(BACKENDS)]
+        destination = tmp_path / str(number)
+        # A connection that is reset or breaks off fails curl, and with it the test.
+        curl(weathered, "-o", destination, weathered.url(f"/b/{backend}/files/{name}"),
+             client=f"client{number % 2 + 1}", timeout_s=TRANSFER_S)
+        return sha256_of(destination) == sha256_of(weathered.content_dir / name)
+    whole, seconds = _each(fetch, range(FETCHES))
+    assert all(whole) and len(whole) == FETCHES
+    assert seconds < ALL_TRANSFERS_S
+
+
+def test_a_kept_connection_answers_every_request(weathered):
+    for backend in ("backend2", ROUTED_BACKEND):
+        with weathered.connect("client1", timeout_s=TRANSFER_S) as connection:
+            for number in range(FETCHES // 2):
+                name = ("1k", "64k")[number % 2]
+                assert ask(connection, f"/b/{backend}/files/{name}").sha256 == sha256_of(weathered.content_dir / name)
+
+
+def test_every_post_is_done_once(weathered, tmp_path):
+    marks = {backend: log_mark(weathered, backend) for backend in BACKENDS}
+    run = secrets.token_hex(4)
+
+    def post(number):
+        body = secrets.token_bytes((200, 3000, 200_000)[number % 3])
+        backend = BACKENDS[number % len(BACKENDS)]
+        source = tmp_path / str(number)
+        source.write_bytes(body)
+        output = curl(weathered, "-i", "-H", "Expect:", "--data-binary", f"@{source}",
+                      weathered.url(f"/b/{backend}/upload?{run}-{number}"), timeout_s=TRANSFER_S)
+        headers = dict(line.lower().split(": ", 1) for line in output.splitlines() if ": " in line)
+        stored = weathered.backend_dir(backend) / "uploads" / headers["x-upload-id"]
+        return sha256_of(stored) == hashlib.sha256(body).hexdigest()
+    whole, seconds = _each(post, range(UPLOADS))
+    assert all(whole) and len(whole) == UPLOADS
+    assert seconds < ALL_TRANSFERS_S
+
+    def done():
+        requests = [entry["request"] for backend in BACKENDS for entry in log_since(weathered, backend, marks[backend])]
+        return [request.split("?")[1].split()[0] for request in requests if run in request]
+    eventually(lambda: len(done()) >= UPLOADS, timeout_s=5, what="the servers log them all")
+    assert sorted(done()) == sorted(f"{run}-{number}" for number in range(UPLOADS))
