@@ -158,7 +158,7 @@ fn constants_are_those_of_the_protocol() {
         ("DETAIL_OLD_GENERATION", Detail::OldGeneration),
         ("DETAIL_NO_SOCKET", Detail::NoSocket),
     ] {
-        assert_eq!(constant(name), u64::from(value as u16), "{name}");
+        assert_eq!(constant(name), u64::from(value.to_wire()), "{name}");
     }
     for (name, value) in [
         ("RECORD_ASSIGNED", RecordState::Assigned),

@@ -322,7 +322,7 @@ fn without_a_socket_the_record_decides() {
                 generation: known.0,
                 changed_us: 0,
                 state: state as u32,
-                detail: Detail::QueueFull as u16,
+                detail: Detail::QueueFull.to_wire(),
                 ..Record::default()
             };
             programs.maps().set_record(&client.tuple, &record).expect("writable");

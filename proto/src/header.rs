@@ -10,7 +10,7 @@ use crate::addr::FourTuple;
 use crate::keys::KeyId;
 use crate::seq::Seq;
 use crate::tag::{Tag, TagKey};
-use crate::tcp::{Negotiated, WSCALE_MAX, WindowScale};
+use crate::tcp::{Negotiated, TcpState, WSCALE_MAX, WindowScale};
 use crate::time::Micros;
 
 /// Bytes of the header on the wire.
@@ -23,6 +23,8 @@ pub const TUNNEL_BYTES_V4: usize = 20 + 8 + HEADER_BYTES;
 pub const MAGIC: [u8; 4] = *b"BTON";
 /// The version this code speaks.
 pub const VERSION: u8 = 1;
+/// The `lcore` of a message that no lcore asked for: whichever has the flow.
+pub const LCORE_ANY: u8 = 255;
 
 const FLAG_WSCALE: u16 = 1 << 0;
 const FLAG_SACK: u16 = 1 << 1;
@@ -50,9 +52,9 @@ pub enum MessageType {
     Refused = 7,
     /// Switch to backend: do you own this flow?
     WhoHas = 8,
-    /// Backend to switch: yes; `base_seq` is its rcv_nxt, `base_ack` its snd_nxt.
+    /// Backend to switch: yes; `base_seq` is its rcv_nxt, `base_ack` its snd_nxt, the detail its TCP state.
     Mine = 9,
-    /// Switch to backend: an ICMP error about one of its packets.
+    /// Switch to backend: an ICMP error about one of its packets, whole, behind the header.
     Icmp = 10,
 }
 
@@ -75,7 +77,8 @@ impl MessageType {
     }
 }
 
-/// Why an answer says what it says: the `detail` field of `Refused`, `Gone` and `Busy`.
+/// Why an answer says what it says, and of `Mine` the state of the socket: the `detail` field. The numbers are the wire
+/// values; a state has its own, so that the type of the message tells which is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Detail {
@@ -98,11 +101,19 @@ pub enum Detail {
     OldGeneration = 7,
     /// The packet belongs to no socket.
     NoSocket = 8,
+    /// The socket is in this state: with `Mine`, and only there.
+    State(TcpState),
 }
 
 impl Detail {
-    /// Returns the detail with this wire value.
-    pub const fn from_wire(value: u16) -> Option<Self> {
+    /// Returns the detail with this wire value in a message of type `kind`.
+    pub const fn from_wire(kind: MessageType, value: u16) -> Option<Self> {
+        if let MessageType::Mine = kind {
+            return match TcpState::from_wire(value) {
+                Some(state) => Some(Self::State(state)),
+                None => None,
+            };
+        }
         Some(match value {
             0 => Self::None,
             1 => Self::NoListener,
@@ -115,6 +126,30 @@ impl Detail {
             8 => Self::NoSocket,
             _ => return None,
         })
+    }
+
+    /// Returns the wire value.
+    pub const fn to_wire(self) -> u16 {
+        match self {
+            Self::None => 0,
+            Self::NoListener => 1,
+            Self::QueueFull => 2,
+            Self::NotReady => 3,
+            Self::KernelRefused => 4,
+            Self::RecordsFull => 5,
+            Self::Occupied => 6,
+            Self::OldGeneration => 7,
+            Self::NoSocket => 8,
+            Self::State(state) => state as u16,
+        }
+    }
+
+    /// Returns the state of the socket, which only `Mine` tells.
+    pub const fn state(self) -> Option<TcpState> {
+        match self {
+            Self::State(state) => Some(state),
+            _ => None,
+        }
     }
 }
 
@@ -151,17 +186,19 @@ pub struct Header {
     pub negotiated: Negotiated,
     /// Which key tagged it.
     pub key_id: KeyId,
-    /// Sequence number of the first byte after the client's SYN: only this segment may create a socket.
+    /// Sequence number of the first byte after the client's SYN: only this segment may create a socket. Of `Mine`, the
+    /// socket's rcv_nxt.
     pub base_seq: Seq,
-    /// Acknowledgment number of the base segment: the switch's ISN + 1.
+    /// Acknowledgment number of the base segment: the switch's ISN + 1. Of `Mine`, the socket's snd_nxt.
     pub base_ack: Seq,
     /// TSval of the base segment; 0 without timestamps.
     pub tsval: u32,
     /// TSecr of the base segment; 0 without timestamps.
     pub tsecr: u32,
-    /// Why an answer says what it says.
+    /// Why an answer says what it says, or the state of the socket.
     pub detail: Detail,
-    /// The lcore of the switch that owns the flow; answers repeat it, so that they find their way.
+    /// The lcore of the switch that owns the flow; answers repeat it, so that they find their way. [`LCORE_ANY`] in
+    /// what answers no message.
     pub lcore: u8,
     /// Orders the handoffs of a 4-tuple.
     pub generation: Generation,
@@ -184,7 +221,7 @@ pub enum HeaderError {
     /// A type this version does not know.
     #[error("unknown handoff message type {0}")]
     Type(u8),
-    /// A detail this version does not know.
+    /// A detail this version does not know, or of `Mine` no state of a connection.
     #[error("unknown handoff detail {0}")]
     Detail(u16),
     /// A flag this version does not know, a shift over 14, or a shift without its flag.
@@ -201,8 +238,10 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// Returns the header as it stands on the wire, tagged for `tuple` with `key`.
+    /// Returns the header as it stands on the wire, tagged for `tuple` with `key`. `Mine` must come with a state, and
+    /// nothing else may: a reader would take the one for the other.
     pub fn emit(&self, tuple: &FourTuple, key: &TagKey) -> [u8; HEADER_BYTES] {
+        debug_assert_eq!(self.kind == MessageType::Mine, self.detail.state().is_some());
         let mut out = [0; HEADER_BYTES];
         out[..4].copy_from_slice(&MAGIC);
         out[4] = VERSION;
@@ -217,7 +256,7 @@ impl Header {
         out[16..20].copy_from_slice(&self.base_ack.0.to_be_bytes());
         out[20..24].copy_from_slice(&self.tsval.to_be_bytes());
         out[24..28].copy_from_slice(&self.tsecr.to_be_bytes());
-        out[28..30].copy_from_slice(&(self.detail as u16).to_be_bytes());
+        out[28..30].copy_from_slice(&self.detail.to_wire().to_be_bytes());
         out[30] = self.lcore;
         out[32..40].copy_from_slice(&self.generation.0.to_be_bytes());
         out[40..48].copy_from_slice(&self.issued.0.to_be_bytes());
@@ -253,7 +292,7 @@ impl Header {
             base_ack: Seq(u32::from_be_bytes(take(bytes, 16))),
             tsval: u32::from_be_bytes(take(bytes, 20)),
             tsecr: u32::from_be_bytes(take(bytes, 24)),
-            detail: Detail::from_wire(detail).ok_or(HeaderError::Detail(detail))?,
+            detail: Detail::from_wire(kind, detail).ok_or(HeaderError::Detail(detail))?,
             lcore: bytes[30],
             generation: Generation(u64::from_be_bytes(take(bytes, 32))),
             issued: Micros(u64::from_be_bytes(take(bytes, 40))),

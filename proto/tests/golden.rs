@@ -4,9 +4,9 @@
 use core::hash::Hasher as _;
 use std::net::IpAddr;
 
-use handoff_proto::header::{Detail, HEADER_BYTES, TAGGED_BYTES, TUNNEL_BYTES_V4};
+use handoff_proto::header::{Detail, HEADER_BYTES, LCORE_ANY, TAGGED_BYTES, TUNNEL_BYTES_V4};
 use handoff_proto::keys::Key;
-use handoff_proto::tcp::WindowScale;
+use handoff_proto::tcp::{TcpState, WindowScale};
 use handoff_proto::{
     FourTuple, Generation, HANDOFF_PORT, Header, HeaderError, KeyId, MessageType, Micros, Negotiated, Seq,
     Tag,
@@ -134,8 +134,9 @@ impl MessageVector {
 
     fn header(&self) -> Header {
         let fields = &self.header;
+        let kind = kind(&fields.kind);
         Header {
-            kind: kind(&fields.kind),
+            kind,
             negotiated: Negotiated {
                 mss: fields.mss,
                 wscale: fields.wscale.map(|(send, receive)| WindowScale { send, receive }),
@@ -148,7 +149,7 @@ impl MessageVector {
             base_ack: Seq(fields.base_ack),
             tsval: fields.tsval,
             tsecr: fields.tsecr,
-            detail: Detail::from_wire(fields.detail).expect("a known detail"),
+            detail: Detail::from_wire(kind, fields.detail).expect("a known detail"),
             lcore: fields.lcore,
             generation: Generation(fields.generation),
             issued: Micros(fields.issued),
@@ -210,10 +211,32 @@ fn every_type_and_every_refusal_has_a_vector() {
         let kind = MessageType::from_wire(value).expect("a known type");
         assert!(vectors.messages.iter().any(|vector| vector.header().kind == kind), "{kind:?}");
     }
+    let has = |detail| vectors.messages.iter().any(|vector| vector.header().detail == detail);
     for value in 0..=8 {
-        assert!(vectors.messages.iter().any(|vector| vector.header.detail == value), "detail {value}");
+        assert!(has(Detail::from_wire(MessageType::Gone, value).expect("known")), "detail {value}");
     }
+    for (state, value) in STATES {
+        assert_eq!(Detail::from_wire(MessageType::Mine, value), Some(Detail::State(state)));
+        assert!(has(Detail::State(state)), "{state:?}");
+    }
+    let any = |vector: &MessageVector| {
+        vector.header().kind == MessageType::Gone && vector.header.lcore == LCORE_ANY
+    };
+    assert!(vectors.messages.iter().any(any), "what answers no message names no lcore");
 }
+
+/// The kernel's numbers (`linux/tcp_states.h`), without those of sockets that are of no connection.
+const STATES: [(TcpState, u16); 9] = [
+    (TcpState::Established, 1),
+    (TcpState::SynSent, 2),
+    (TcpState::SynReceived, 3),
+    (TcpState::FinWait1, 4),
+    (TcpState::FinWait2, 5),
+    (TcpState::TimeWait, 6),
+    (TcpState::CloseWait, 8),
+    (TcpState::LastAck, 9),
+    (TcpState::Closing, 11),
+];
 
 #[test]
 fn tags_cover_either_family_and_tell_client_from_vip() {
@@ -327,6 +350,12 @@ fn every_impossible_field_is_told() {
         let [high, low] = detail.to_be_bytes();
         assert_eq!(with(&[(28, high), (29, low)]), Some(HeaderError::Detail(detail)));
     }
+    for detail in [0u16, 7, 10, 12, 13, 14, 256 + 1, 0xffff] {
+        let [high, low] = detail.to_be_bytes();
+        let mine = MessageType::Mine as u8;
+        assert_eq!(with(&[(5, mine), (28, high), (29, low)]), Some(HeaderError::Detail(detail)));
+    }
+    assert_eq!(with(&[(30, LCORE_ANY)]), None);
     for reserved in [1, 0x80, 255] {
         assert_eq!(with(&[(31, reserved)]), Some(HeaderError::Reserved(reserved)));
     }
@@ -336,9 +365,20 @@ fn shifts() -> impl Strategy<Value = Option<WindowScale>> {
     prop::option::of((0..=14u8, 0..=14u8).prop_map(|(send, receive)| WindowScale { send, receive }))
 }
 
+fn types_and_details() -> impl Strategy<Value = (MessageType, Detail)> {
+    (1..=10u8, 0..9usize).prop_map(|(kind, which)| {
+        let kind = MessageType::from_wire(kind).expect("a known type");
+        let detail = match kind {
+            MessageType::Mine => Detail::State(STATES[which].0),
+            _ => Detail::from_wire(kind, u16::try_from(which).expect("small")).expect("a known detail"),
+        };
+        (kind, detail)
+    })
+}
+
 prop_compose! {
     fn headers()(
-        (kind, detail) in (1..=10u8, 0..=8u16),
+        (kind, detail) in types_and_details(),
         wscale in shifts(),
         (mss, sack, timestamps, ecn) in any::<(u16, bool, bool, bool)>(),
         (key_id, lcore) in any::<(u8, u8)>(),
@@ -346,14 +386,14 @@ prop_compose! {
         (generation, issued) in any::<(u64, u64)>(),
     ) -> Header {
         Header {
-            kind: MessageType::from_wire(kind).expect("a known type"),
+            kind,
             negotiated: Negotiated { mss, wscale, sack, timestamps, ecn },
             key_id: KeyId(key_id),
             base_seq: Seq(base_seq),
             base_ack: Seq(base_ack),
             tsval,
             tsecr,
-            detail: Detail::from_wire(detail).expect("a known detail"),
+            detail,
             lcore,
             generation: Generation(generation),
             issued: Micros(issued),

@@ -12,7 +12,9 @@ local VERSION = 1
 local WSCALE_MAX = 14
 local FLAGS_KNOWN = 0x000f
 local TYPE_GONE = 6
+local TYPE_MINE = 9
 local QUOTE_BYTES = 40
+local LCORE_ANY = 255
 
 local TYPES = {
     [1] = "HANDOFF", [2] = "FORWARD", [3] = "KILL", [4] = "KILLED", [5] = "BUSY",
@@ -22,6 +24,12 @@ local TYPES = {
 local DETAILS = {
     [0] = "none", [1] = "no listener", [2] = "accept queue full", [3] = "backend not ready", [4] = "kernel refused",
     [5] = "records full", [6] = "4-tuple occupied", [7] = "old generation", [8] = "no socket",
+}
+
+-- Of a MINE, the detail is the state of the socket.
+local STATES = {
+    [1] = "ESTABLISHED", [2] = "SYN_SENT", [3] = "SYN_RECV", [4] = "FIN_WAIT1", [5] = "FIN_WAIT2",
+    [6] = "TIME_WAIT", [8] = "CLOSE_WAIT", [9] = "LAST_ACK", [11] = "CLOSING",
 }
 
 local baton = Proto("baton", "Baton Handoff")
@@ -44,6 +52,7 @@ local f = {
     tsval = ProtoField.uint32("baton.tsval", "Base TSval", base.DEC),
     tsecr = ProtoField.uint32("baton.tsecr", "Base TSecr", base.DEC),
     detail = ProtoField.uint16("baton.detail", "Detail", base.DEC, DETAILS),
+    state = ProtoField.uint16("baton.state", "State of the socket", base.DEC, STATES),
     lcore = ProtoField.uint8("baton.lcore", "Lcore that asked", base.DEC),
     reserved = ProtoField.uint8("baton.reserved", "Reserved", base.HEX),
     generation = ProtoField.uint64("baton.generation", "Generation (us)", base.DEC),
@@ -65,6 +74,7 @@ local e = {
     flags = fault("flags.unknown", "Flags that version 1 does not have"),
     wscale = fault("wscale.impossible", "A window shift over 14, or one without its flag"),
     detail = fault("detail.unknown", "Unknown detail"),
+    state = fault("state.unknown", "Not the state of a connection"),
     reserved = fault("reserved.set", "The reserved byte is not zero"),
 }
 baton.experts = e
@@ -96,6 +106,19 @@ local function add_times(tree, buffer)
     item:add(f.issued_at, buffer(40, 8), NSTime.new(seconds:tonumber(), rest:tonumber() * 1000)):set_generated()
 end
 
+local function add_detail(tree, kind, range)
+    if kind == TYPE_MINE then
+        local item = tree:add(f.state, range)
+        if not STATES[range:uint()] then
+            item:add_proto_expert_info(e.state)
+        end
+    elseif not DETAILS[range:uint()] then
+        tree:add(f.detail, range):add_proto_expert_info(e.detail)
+    else
+        tree:add(f.detail, range)
+    end
+end
+
 -- Shows the fields of a header whose magic and version are right; returns its type.
 local function add_fields(tree, buffer)
     local kind = buffer(5, 1):uint()
@@ -110,11 +133,11 @@ local function add_fields(tree, buffer)
     tree:add(f.base_ack, buffer(16, 4))
     tree:add(f.tsval, buffer(20, 4))
     tree:add(f.tsecr, buffer(24, 4))
-    item = tree:add(f.detail, buffer(28, 2))
-    if not DETAILS[buffer(28, 2):uint()] then
-        item:add_proto_expert_info(e.detail)
+    add_detail(tree, kind, buffer(28, 2))
+    item = tree:add(f.lcore, buffer(30, 1))
+    if buffer(30, 1):uint() == LCORE_ANY then
+        item:append_text(" (whichever has the flow)")
     end
-    tree:add(f.lcore, buffer(30, 1))
     item = tree:add(f.reserved, buffer(31, 1))
     if buffer(31, 1):uint() ~= 0 then
         item:add_proto_expert_info(e.reserved)
@@ -129,7 +152,7 @@ local function summary(kind, buffer)
     local text = TYPES[kind] or ("type " .. kind)
     local detail = buffer(28, 2):uint()
     if detail ~= 0 then
-        text = text .. " (" .. (DETAILS[detail] or detail) .. ")"
+        text = text .. " (" .. ((kind == TYPE_MINE and STATES or DETAILS)[detail] or detail) .. ")"
     end
     return text .. " generation " .. tostring(buffer(32, 8):uint64()) .. " | "
 end

@@ -10,7 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "scripts" / "labtests"))
-from packets import HANDOFF_PORT, ethernet, hkdf_sha256, ipv4, siphash24, tcp, udp  # noqa: E402
+from packets import HANDOFF_PORT, checksum, ethernet, hkdf_sha256, ipv4, siphash24, tcp, udp  # noqa: E402
 
 # The reference implementation's vectors_sip64, lengths 0 to 15.
 SIPHASH = """310e0edd47db6f72 fd67dc93c539f874 5a4fa9d909806c0d 2d7efbd796666785 b7877127e09427cf 8da699cd64557618
@@ -24,6 +24,10 @@ NOW = 1_700_000_000_123_456
 TYPES = {"handoff": 1, "forward": 2, "kill": 3, "killed": 4, "busy": 5, "gone": 6, "refused": 7, "who-has": 8,
          "mine": 9, "icmp": 10}
 TO_SWITCH = {"killed", "busy", "gone", "refused", "mine"}
+STATES = {"ESTABLISHED": 1, "SYN_SENT": 2, "SYN_RECV": 3, "FIN_WAIT1": 4, "FIN_WAIT2": 5, "TIME_WAIT": 6,
+          "CLOSE_WAIT": 8, "LAST_ACK": 9, "CLOSING": 11}
+LCORE_ANY = 255
+ROUTER = "10.50.0.1"
 QUOTED_BYTES = 40
 
 USUAL = dict(type="handoff", wscale=[9, 7], sack=True, timestamps=True, ecn=False, mss=1460, key_id=1,
@@ -53,13 +57,24 @@ def tag(secret, header, client, client_port, vip, vip_port):
     return struct.pack("!Q", siphash24(key, header + tuple_bytes))
 
 
-def message(name, fields, *, secret=0, client_port=33333, data=b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n", seq_offset=0):
+def icmp_error(kind, code, rest, quoted):
+    """An ICMP error (RFC 792): its second word is what the type makes of it."""
+    without = struct.pack("!BBHI", kind, code, 0, rest) + quoted
+    return without[:2] + struct.pack("!H", checksum(without)) + without[4:]
+
+
+def clients_packet(fields, client_port, data, seq_offset):
     options = b""
     if fields["timestamps"]:
         options = b"\x01\x01\x08\x0a" + struct.pack("!II", fields["tsval"], fields["tsecr"])
     segment = tcp(CLIENT, VIP, client_port, 80, (fields["base_seq"] + seq_offset) % 2**32, fields["base_ack"],
                   "PA" if data else "A", options=options, data=data)
-    inner = ipv4(CLIENT, VIP, 6, segment)
+    return ipv4(CLIENT, VIP, 6, segment)
+
+
+def message(name, fields, *, secret=0, client_port=33333, data=b"GET /a HTTP/1.1\r\nHost: b\r\n\r\n", seq_offset=0,
+            inner=None):
+    inner = inner or clients_packet(fields, client_port, data, seq_offset)
     if fields["type"] == "gone":
         inner = inner[:QUOTED_BYTES]
     header = covered(fields)
@@ -87,8 +102,19 @@ def messages():
         yield message(f"refused: {why}", dict(USUAL, type="refused", detail=number, lcore=2))
     yield message("gone: old generation", dict(USUAL, type="gone", detail=7, generation=NOW + 5))
     yield message("gone: no socket", dict(USUAL, type="gone", detail=8, generation=0), data=b"")
-    for kind in ("kill", "killed", "busy", "who-has", "mine", "icmp"):
+    yield message("gone: no socket, of a packet without a tunnel",
+                  dict(BARE, type="gone", detail=8, mss=0, generation=0, lcore=LCORE_ANY), data=b"")
+    for kind in ("kill", "killed", "busy"):
         yield message(f"type {kind}, whose number is taken", dict(BARE, type=kind), data=b"")
+    question = clients_packet(BARE, 33333, b"", 0)
+    yield message("who has the flow of this packet?", dict(BARE, type="who-has", generation=0, lcore=3), inner=question)
+    for name, state in STATES.items():
+        yield message(f"mine: {name}", dict(BARE, type="mine", detail=state, lcore=3, base_seq=0x8899AABB + 28,
+                                            base_ack=0x01020304 + 1000), inner=question)
+    # A router says that 1280 bytes would fit (RFC 1191, section 4), and quotes 28 bytes of the backend's packet.
+    quoted = ipv4(VIP, CLIENT, 6, tcp(VIP, CLIENT, 80, 33333, 0x01020304, 0x8899AABB + 28, "A", data=b"x" * 1360))[:28]
+    yield message("an ICMP error for the flow it quotes", dict(BARE, type="icmp"),
+                  inner=ipv4(ROUTER, VIP, 1, icmp_error(3, 4, 1280, quoted)))
 
 
 def tags():
