@@ -5,74 +5,18 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::net::*;
+use common::wire::*;
 use common::*;
 use handoff_agent::bpf::abi::RecordState;
-use handoff_agent::bpf::{Direction, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, attach_unpinned};
 use handoff_agent::sys::netlink::Netlink;
 use handoff_proto::header::Detail;
 use handoff_proto::{Generation, MessageType};
 use smoltcp::wire::TcpControl;
-
-struct Wire {
-    programs: Programs,
-    net: Net,
-    _links: [libbpf_rs::Link; 2],
-}
-
-impl Wire {
-    fn new() -> Self {
-        let net = Net::new();
-        net.add_address("lo", VIP);
-        let programs = ready_programs(net.data_index);
-        let links = [(PROGRAM_INGRESS, Direction::Ingress), (PROGRAM_EGRESS, Direction::Egress)]
-            .map(|(name, at)| attach_unpinned(&programs, name, net.data_index, at).expect("attachable"));
-        Self { programs, net, _links: links }
-    }
-
-    /// Sends a frame and returns what it was counted as, when as many counts as `want` came.
-    #[track_caller]
-    fn counted(&self, frame: &[u8], want: &[(&str, u64)]) {
-        let before = self.programs.maps().counters().expect("readable");
-        self.send(frame);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let seen = changes(&before, &self.programs.maps().counters().expect("readable"));
-            if seen == want {
-                return;
-            }
-            assert!(Instant::now() < deadline, "counted {seen:?}, wanted {want:?}");
-            std::thread::yield_now();
-        }
-    }
-
-    fn state(&self, client: &Client) -> Option<u32> {
-        self.programs.maps().record(&client.tuple).expect("readable").map(|record| record.state)
-    }
-}
-
-impl std::ops::Deref for Wire {
-    type Target = Net;
-
-    fn deref(&self) -> &Net {
-        &self.net
-    }
-}
-
-/// Hands a connection off and accepts it.
-#[track_caller]
-fn established(wire: &Wire, listener: &TcpListener, client: &Client) -> TcpStream {
-    wire.send(&client.frame(REQUEST));
-    let (mut stream, peer) = accept(listener);
-    assert_eq!(peer, SocketAddr::new(client.tuple.client, client.tuple.client_port));
-    assert_reads(&mut stream, REQUEST);
-    wire.await_reply(client, "acknowledgment", |reply| reply.ack == BASE_SEQ.add(18));
-    stream
-}
 
 #[test]
 #[ignore = "needs root and BPF: scripts/test runs it"]

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a module of several test crates, each of which uses a part")]
 
+pub mod bench;
 pub mod lab;
 pub mod net;
+pub mod wire;
 
 use std::net::Ipv4Addr;
 
