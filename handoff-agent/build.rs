@@ -9,8 +9,17 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/bpf/handoff.bpf.c";
-const HEADERS: [&str; 8] =
-    ["answer.h", "counters.h", "create.h", "intf.h", "kernel.h", "maps.h", "packet.h", "siphash.h"];
+const HEADERS: [&str; 9] = [
+    "answer.h",
+    "asked.h",
+    "counters.h",
+    "create.h",
+    "intf.h",
+    "kernel.h",
+    "maps.h",
+    "packet.h",
+    "siphash.h",
+];
 const PACKAGES: &str = "apt-get install clang libelf-dev zlib1g-dev pkg-config make linux-libc-dev";
 
 fn main() {

@@ -8,8 +8,8 @@ use handoff_agent::bpf::abi::{
     COUNTERS, FlowKey, KEY_SELF_TEST, KEYS_ENTRIES, KeyEntry, Record, RecordState, SETTING_CLOCK_KNOWN,
     SETTING_READY, SETTING_SELF_TEST, SETTING_SWITCH_KNOWN, Settings, VipKey, Window,
 };
-use handoff_proto::header::{Detail, HEADER_BYTES, MAGIC, TAGGED_BYTES, VERSION};
-use handoff_proto::tcp::WSCALE_MAX;
+use handoff_proto::header::{Detail, HEADER_BYTES, LCORE_ANY, MAGIC, TAGGED_BYTES, VERSION};
+use handoff_proto::tcp::{TcpState, WSCALE_MAX};
 use handoff_proto::{FRESHNESS_FUTURE, FRESHNESS_PAST, HANDOFF_PORT, MessageType};
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize as _};
@@ -144,6 +144,9 @@ fn constants_are_those_of_the_protocol() {
         ("TYPE_FORWARD", MessageType::Forward),
         ("TYPE_GONE", MessageType::Gone),
         ("TYPE_REFUSED", MessageType::Refused),
+        ("TYPE_WHO_HAS", MessageType::WhoHas),
+        ("TYPE_MINE", MessageType::Mine),
+        ("TYPE_ICMP", MessageType::Icmp),
         ("TYPE_LAST", MessageType::Icmp),
     ] {
         assert_eq!(constant(name), u64::from(value as u8), "{name}");
@@ -179,10 +182,31 @@ fn constants_are_those_of_the_protocol() {
     }
     assert_eq!(defined("intf.h", "HANDOFF_PORT"), u64::from(HANDOFF_PORT));
     assert_eq!(defined("intf.h", "HANDOFF_MAGIC"), u64::from(u32::from_be_bytes(MAGIC)));
+    assert_eq!(defined("intf.h", "LCORE_ANY"), u64::from(LCORE_ANY));
     assert_eq!(defined("intf.h", "HANDOFF_VERSION"), u64::from(VERSION));
     assert_eq!(defined("intf.h", "FRESHNESS_PAST_US"), FRESHNESS_PAST.0);
     assert_eq!(defined("intf.h", "FRESHNESS_FUTURE_US"), FRESHNESS_FUTURE.0);
     assert_eq!(defined("intf.h", "WSCALE_MAX"), u64::from(WSCALE_MAX));
     assert_eq!(defined("intf.h", "KEY_SELF_TEST"), u64::from(KEY_SELF_TEST));
     assert_eq!(defined("intf.h", "KEYS_ENTRIES"), u64::from(KEYS_ENTRIES));
+}
+
+#[test]
+fn states_of_sockets_are_the_kernels() {
+    for (state, value) in [
+        (TcpState::Established, libbpf_sys::BPF_TCP_ESTABLISHED),
+        (TcpState::SynSent, libbpf_sys::BPF_TCP_SYN_SENT),
+        (TcpState::SynReceived, libbpf_sys::BPF_TCP_SYN_RECV),
+        (TcpState::FinWait1, libbpf_sys::BPF_TCP_FIN_WAIT1),
+        (TcpState::FinWait2, libbpf_sys::BPF_TCP_FIN_WAIT2),
+        (TcpState::TimeWait, libbpf_sys::BPF_TCP_TIME_WAIT),
+        (TcpState::CloseWait, libbpf_sys::BPF_TCP_CLOSE_WAIT),
+        (TcpState::LastAck, libbpf_sys::BPF_TCP_LAST_ACK),
+        (TcpState::Closing, libbpf_sys::BPF_TCP_CLOSING),
+    ] {
+        assert_eq!(state as u32, value, "{state:?}");
+    }
+    for other in [libbpf_sys::BPF_TCP_CLOSE, libbpf_sys::BPF_TCP_LISTEN, libbpf_sys::BPF_TCP_NEW_SYN_RECV] {
+        assert_eq!(TcpState::from_wire(u16::try_from(other).expect("small")), None);
+    }
 }

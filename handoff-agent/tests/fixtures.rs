@@ -59,7 +59,7 @@ fn each_fault_has_a_counter_of_its_own() {
         ("unknown_type", patched(&frame, HEADER + 5, &[11])),
         ("unsupported_type", patched(&frame, HEADER + 5, &[MessageType::Kill as u8])),
         ("unsupported_type", patched(&frame, HEADER + 5, &[MessageType::Refused as u8])),
-        ("unsupported_type", patched(&frame, HEADER + 5, &[MessageType::Icmp as u8])),
+        ("unsupported_type", patched(&frame, HEADER + 5, &[MessageType::Mine as u8])),
         ("bad_options", patched(&frame, HEADER + 6, &[0, 0x17])),
         ("bad_options", patched(&frame, HEADER + 8, &[0xf7])),
         ("bad_options", patched(&frame, HEADER + 8, &[0x9f])),

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What goes back to the switch. REFUSED is the very message that came, with type, detail and tag changed: the client's
- * bytes return whole. GONE carries the first 40 bytes of the client's packet, its IPv4 and TCP headers without options;
- * the lengths inside them stay as they were.
+ * bytes return whole. MINE is the question with the socket's numbers. GONE carries the first 40 bytes of the client's
+ * packet, its IPv4 and TCP headers without options; the lengths inside them stay as they were.
  */
 #ifndef BATON_ANSWER_H
 #define BATON_ANSWER_H
 
 #include "packet.h"
 
-#define QUOTE_BYTES (sizeof(struct ipv4) + sizeof(struct tcp))
 #define TTL 64
 /* By how much reports on plain packets are dated back: the switch takes nothing from its future. */
 #define CLOCK_ERROR_US 10000
@@ -165,6 +164,7 @@ static __noinline int report_plain(struct __sk_buff *skb, const struct ipv4 *ip,
 		.detail = bpf_htons(DETAIL_NO_SOCKET),
 		.base_seq = tcp->seq,
 		.base_ack = tcp->ack,
+		.lcore = LCORE_ANY, /* the packet does not say which one sent it on */
 	};
 	const __u32 needed = SETTING_SWITCH_KNOWN | SETTING_CLOCK_KNOWN;
 	struct tag_key *key;

@@ -30,8 +30,16 @@
 	X(clock_unknown, "dropped: the switch's clock is not known yet, so freshness cannot be judged") \
 	X(stale, "dropped: issued too long ago: delayed or replayed") \
 	X(future, "dropped: issued in the future: clocks disagree") \
+	X(icmp_not_error, "dropped: in an ICMP message, no ICMP error of type 3, 11 or 12") \
+	X(icmp_length, "dropped: an ICMP error and the tunnel disagree on its length, or it is too short to quote a flow") \
+	X(icmp_quote, "dropped: an ICMP error that quotes no TCP/IPv4 packet of the address it is sent to") \
 	X(delivered, "client packets taken out of the tunnel and given to their socket") \
 	X(delivered_time_wait, "client packets taken out of the tunnel and given to a socket in TIME_WAIT") \
+	X(icmp_delivered, "ICMP errors taken out of the tunnel and given to the stack") \
+	X(asked, "questions of the switch whether a connection lives here") \
+	X(asked_mine, "answered: the connection has a socket here") \
+	X(asked_not_here, "answered: the connection has no socket here") \
+	X(asked_unborn, "dropped: a question about a connection whose socket is being made; the switch asks again") \
 	X(assigned, "handoffs the kernel accepted, once per generation") \
 	X(assigned_again, "handoffs the kernel accepted again for a generation that had no socket yet") \
 	X(unborn, "handoffs the kernel had accepted, but no socket was there when the client tried again") \

@@ -23,9 +23,11 @@ static __always_inline int deliver(struct __sk_buff *skb, enum counter which)
 }
 
 /* Puts the packet, as it is, behind those that wait in this CPU's backlog. */
-static __always_inline int requeue(struct __sk_buff *skb, struct message *m, struct record *record)
+static __always_inline int requeue(struct __sk_buff *skb, struct message *m)
 {
-	if (record->tries >= REQUEUES_MAX || m->now_us - record->changed_us > REQUEUE_US)
+	struct record *record = bpf_map_lookup_elem(&records, &m->flow);
+
+	if (!record || record->tries >= REQUEUES_MAX || m->now_us - record->changed_us > REQUEUE_US)
 		return drop(COUNT_not_base);
 	record->tries++; /* without the lock: what two processors lose of it, REQUEUE_US still bounds */
 	count(COUNT_requeued);
@@ -74,7 +76,7 @@ static __always_inline bool may_create(const struct message *m)
  * same generation, if there is one. The record is written before the kernel is asked, so that no copy asks again.
  */
 static __always_inline int create(struct __sk_buff *skb, struct message *m, struct bpf_sock *sock,
-				  struct record *record)
+				  const struct record *record)
 {
 	struct record assigned = {
 		.generation = m->generation,
@@ -166,7 +168,7 @@ static __noinline int become_reset(struct __sk_buff *skb, const struct flow_key 
  * A handoff meets the socket of an older connection. The original goes to the end of this CPU's queue, the packet at
  * hand becomes the RST that clears its way.
  */
-static __always_inline int heal(struct __sk_buff *skb, struct message *m, struct record *record, __u32 rcv_nxt)
+static __always_inline int heal(struct __sk_buff *skb, struct message *m, const struct record *record, __u32 rcv_nxt)
 {
 	bool again = record && record->generation == m->generation;
 	struct record healing = {

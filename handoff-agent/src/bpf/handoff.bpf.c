@@ -11,7 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "kernel.h"
-#include "create.h"
+#include "asked.h"
 
 /* Serial order of two generations: negative if the message's is older than the record's. */
 static __always_inline __s64 order(const struct message *m, const struct record *record)
@@ -29,8 +29,8 @@ static __always_inline int occupied(struct __sk_buff *skb, struct message *m)
 }
 
 /* A client packet of an unconfirmed flow meets a live socket. */
-static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message *m, struct record *record,
-					   __u32 rcv_nxt)
+static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message *m, const struct record *record,
+					   const struct met *met)
 {
 	bool base = m->tcp.seq == m->header.base_seq;
 	__s64 newer;
@@ -50,12 +50,12 @@ static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message
 		return occupied(skb, m);
 	if (!base || !may_create(m))
 		return drop(COUNT_not_base);
-	return heal(skb, m, record, rcv_nxt);
+	return heal(skb, m, record, met->rcv_nxt);
 }
 
 /* A client packet of an unconfirmed flow meets a socket in TIME_WAIT. */
-static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct message *m, struct record *record,
-						__u32 rcv_nxt)
+static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct message *m, const struct record *record,
+						const struct met *met)
 {
 	bool base = m->tcp.seq == m->header.base_seq;
 	__s64 newer = record ? order(m, record) : 1;
@@ -66,7 +66,7 @@ static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct me
 	}
 	if (newer > 0 || (newer == 0 && record->state == RECORD_HEALING)) {
 		if (base && may_create(m))
-			return heal(skb, m, record, rcv_nxt);
+			return heal(skb, m, record, met->rcv_nxt);
 		if (record)
 			return drop(COUNT_not_base);
 	}
@@ -75,7 +75,7 @@ static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct me
 
 /* A client packet of an unconfirmed flow meets no socket; `sock` is the listener or NULL, and is released here. */
 static __always_inline int handoff_to_nobody(struct __sk_buff *skb, struct message *m, struct bpf_sock *sock,
-					     struct record *record)
+					     const struct record *record)
 {
 	bool base = m->tcp.seq == m->header.base_seq;
 	__s64 newer = record ? order(m, record) : 1;
@@ -95,54 +95,49 @@ static __always_inline int handoff_to_nobody(struct __sk_buff *skb, struct messa
 		return answer(skb, m, TYPE_REFUSED, record->detail);
 	case RECORD_ASSIGNED:
 	case RECORD_HEALING:
-		return base ? drop(COUNT_not_creating) : requeue(skb, m, record);
+		return base ? drop(COUNT_not_creating) : requeue(skb, m);
 	default:
 		return gone(skb, m, DETAIL_NO_SOCKET, record->generation);
 	}
 }
 
-/* What a verified message comes to. */
+/* What a verified message about a connection comes to. */
 static __noinline int decide(struct __sk_buff *skb, struct message *m)
 {
-	struct record *record = bpf_map_lookup_elem(&records, &m->flow);
-	struct bpf_sock *sock = lookup(skb, &m->flow);
+	/* As it was before the socket was looked for: of a socket that comes in between it must not say that it is gone. */
+	struct record *found = bpf_map_lookup_elem(&records, &m->flow);
+	struct record known = {};
+	const struct record *record = found ? &known : NULL;
 	bool handoff = m->header.type == TYPE_HANDOFF;
-	__u32 state = tcp_state(sock);
-	struct tcp_timewait_sock *waiting;
-	struct tcp_sock *live;
-	__u32 rcv_nxt = 0;
+	struct bpf_sock *sock;
+	struct met met;
 
+	if (found)
+		known = *found;
+	sock = lookup(skb, &m->flow);
+	look_at(sock, &met);
 	/* Its answers may leave by another interface, unseen by baton_egress. */
-	if (record && order(m, record) == 0 && is_connection(state))
+	if (record && order(m, record) == 0 && is_connection(met.state))
 		note_birth(&m->flow, record);
-	switch (state) {
-	case BPF_TCP_CLOSE:
-	case BPF_TCP_LISTEN:
-		if (handoff)
-			return handoff_to_nobody(skb, m, sock, record);
-		break;
-	case BPF_TCP_NEW_SYN_RECV: /* a handshake of the kernel's own, over some other interface */
-		bpf_sk_release(sock);
-		if (handoff)
-			return record && order(m, record) <= 0 ? handoff_to_live(skb, m, record, 0) : occupied(skb, m);
-		return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
-	case BPF_TCP_TIME_WAIT:
-		waiting = bpf_skc_to_tcp_timewait_sock(sock);
-		if (waiting)
-			rcv_nxt = waiting->tw_sk.__tw_common.skc_tw_rcv_nxt;
-		bpf_sk_release(sock);
-		return handoff ? handoff_to_time_wait(skb, m, record, rcv_nxt) :
-				 deliver(skb, COUNT_delivered_time_wait);
-	default:
-		live = bpf_skc_to_tcp_sock(sock);
-		if (live)
-			rcv_nxt = live->rcv_nxt;
-		bpf_sk_release(sock);
-		return handoff ? handoff_to_live(skb, m, record, rcv_nxt) : deliver(skb, COUNT_delivered);
-	}
+	if (handoff && (met.state == BPF_TCP_CLOSE || met.state == BPF_TCP_LISTEN))
+		return handoff_to_nobody(skb, m, sock, record);
 	if (sock)
 		bpf_sk_release(sock);
-	return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
+	if (m->header.type == TYPE_WHO_HAS)
+		return asked(skb, m, record, &met);
+	switch (met.state) {
+	case BPF_TCP_CLOSE:
+	case BPF_TCP_LISTEN:
+		return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
+	case BPF_TCP_NEW_SYN_RECV: /* a handshake of the kernel's own, over some other interface */
+		if (handoff)
+			return record && order(m, record) <= 0 ? handoff_to_live(skb, m, record, &met) : occupied(skb, m);
+		return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
+	case BPF_TCP_TIME_WAIT:
+		return handoff ? handoff_to_time_wait(skb, m, record, &met) : deliver(skb, COUNT_delivered_time_wait);
+	default:
+		return handoff ? handoff_to_live(skb, m, record, &met) : deliver(skb, COUNT_delivered);
+	}
 }
 
 /* UDP that may be a handoff message. */
@@ -173,7 +168,7 @@ static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer
 	fault = message_fault(skb, m);
 	if (fault >= 0)
 		return drop(fault);
-	return decide(skb, m);
+	return m->header.type == TYPE_ICMP ? deliver(skb, COUNT_icmp_delivered) : decide(skb, m);
 }
 
 /*
@@ -197,7 +192,7 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 	if (!is_vip(flow.vip, flow.vip_port))
 		return VERDICT_NEXT;
 	sock = lookup(skb, &flow);
-	state = tcp_state(sock);
+	state = sock ? sock->state : BPF_TCP_CLOSE;
 	if (sock)
 		bpf_sk_release(sock);
 	if (is_connection(state) && !(state == BPF_TCP_TIME_WAIT && tcp.flags & TCP_SYN)) {

@@ -23,6 +23,9 @@ enum message_type {
 	TYPE_FORWARD = 2,
 	TYPE_GONE = 6,
 	TYPE_REFUSED = 7,
+	TYPE_WHO_HAS = 8,
+	TYPE_MINE = 9,
+	TYPE_ICMP = 10,
 	TYPE_LAST = 10,
 };
 
@@ -34,7 +37,10 @@ enum header_flag {
 	FLAGS_KNOWN = FLAG_WSCALE | FLAG_SACK | FLAG_TIMESTAMPS | FLAG_ECN,
 };
 
-/* handoff_proto::header::Detail */
+/* handoff_proto::header::LCORE_ANY: whichever lcore has the flow. */
+#define LCORE_ANY 255
+
+/* handoff_proto::header::Detail; of MINE, the detail is an enum tcp_state of the kernel's */
 enum detail {
 	DETAIL_NONE = 0,
 	DETAIL_NO_LISTENER = 1,

@@ -12,6 +12,7 @@
 
 struct sock_common {
 	__u32 skc_tw_rcv_nxt;
+	__u32 skc_tw_snd_nxt;
 };
 
 struct sock {
@@ -21,10 +22,12 @@ struct sock {
 
 struct tcp_sock {
 	__u32 rcv_nxt;
+	__u32 snd_nxt;
 };
 
 struct inet_timewait_sock {
 	struct sock_common __tw_common;
+	unsigned char tw_substate; /* TIME_WAIT, or FIN_WAIT2 that outlived its process */
 };
 
 struct tcp_timewait_sock {
@@ -63,6 +66,7 @@ enum tcx_verdict {
 #define ETH_P_IP 0x0800
 #define ETH_HEADER_BYTES 14
 #define PACKET_HOST 0
+#define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
 #define FRAGMENT_DONT 0x4000
@@ -99,6 +103,20 @@ struct tcp {
 	__be16 window;
 	__u16 checksum;
 	__be16 urgent;
+};
+
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be32 rest;
+};
+
+/* The ICMP errors that quote the packet they speak of. */
+enum icmp_error_type {
+	ICMP_UNREACHABLE = 3,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER_PROBLEM = 12,
 };
 
 enum tcp_flag {

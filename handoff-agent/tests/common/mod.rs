@@ -178,6 +178,24 @@ impl Client {
         wrapped(&self.path(), &self.header(), &self.tuple, &tag_key(), &self.packet(payload))
     }
 
+    /// The question whether the connection lives at the backend, asked for a packet with the client's numbers.
+    pub fn question(&self) -> Vec<u8> {
+        let header = Header {
+            kind: MessageType::WhoHas,
+            base_seq: self.seq,
+            base_ack: self.ack,
+            tsval: 0,
+            tsecr: 0,
+            ..self.header()
+        };
+        wrapped(&self.path(), &header, &self.tuple, &tag_key(), &self.asking_packet())
+    }
+
+    /// The packet in a question: an acknowledgment without options.
+    pub fn asking_packet(&self) -> Vec<u8> {
+        Self { control: TcpControl::None, timestamps: None, ..*self }.packet(b"")
+    }
+
     /// The segment without a tunnel.
     pub fn plain_frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::from(self.destination_mac);
