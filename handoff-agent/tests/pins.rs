@@ -82,6 +82,44 @@ fn records_begin_when_their_programs_are_attached() {
     assert_eq!(pins.since_us(), second_us);
 }
 
+/// A new agent that remembers more exchanges the records while a client waits for its response.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_connection_outlives_the_records_it_began_under() {
+    let net = Net::new();
+    net.add_address("lo", VIP);
+    let listener = listen();
+    let pins = Pins::new("outlives");
+    let programs = pins.load(RECORDS);
+    let attachment = Attachment::new(&programs, net.data_index, &pins.0).expect("attached");
+    make_ready(programs.maps(), net.data_index); // since two seconds
+    let client = net.client(50_011);
+    net.send(&client.frame(REQUEST));
+    let (mut stream, _) = accept(&listener);
+    assert_reads(&mut stream, REQUEST);
+    net.await_reply(&client, "acknowledgment", |reply| reply.ack == BASE_SEQ.add(18));
+    drop((attachment, programs));
+
+    let programs = pins.load(2 * RECORDS);
+    let attachment = Attachment::new(&programs, net.data_index, &pins.0).expect("attached");
+    let delivered = || programs.maps().counters().expect("readable").value("delivered_unrecorded");
+    // Before the records have begun, and when they have: with the agent ready and without.
+    let next = |seq, payload: &[u8]| {
+        Client { seq: BASE_SEQ.add(seq), issued: switch_now(), ..client }.frame(payload)
+    };
+    net.send(&next(0, REQUEST));
+    net.send(&next(18, b"more"));
+    assert_reads(&mut stream, b"more");
+    assert_eq!(delivered(), 2);
+    steering(&programs, &net, false).begin_records().expect("writable");
+    net.send(&next(0, REQUEST));
+    net.send(&next(22, b"and more"));
+    assert_reads(&mut stream, b"and more");
+    assert_eq!(delivered(), 4);
+    assert_nothing_to_accept(&listener);
+    drop(attachment);
+}
+
 #[test]
 #[ignore = "needs root and BPF: scripts/test runs it"]
 fn pins_belong_to_one_agent_at_a_time() {

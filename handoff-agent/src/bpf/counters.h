@@ -35,6 +35,7 @@
 	X(icmp_quote, "dropped: an ICMP error that quotes no TCP/IPv4 packet of the address it is sent to") \
 	X(delivered, "client packets taken out of the tunnel and given to their socket") \
 	X(delivered_time_wait, "client packets taken out of the tunnel and given to a socket in TIME_WAIT") \
+	X(delivered_unrecorded, "client packets given to a socket that is older than the records, and fits") \
 	X(icmp_delivered, "ICMP errors taken out of the tunnel and given to the stack") \
 	X(asked, "questions of the switch whether a connection lives here") \
 	X(asked_mine, "answered: the connection has a socket here") \
@@ -55,7 +56,7 @@
 	X(refused_occupied, "bounced: a live socket holds the 4-tuple and nothing proves that it is older") \
 	X(refused_again, "bounced again: its generation had been refused before") \
 	X(records_full, "dropped: no room to remember even a refusal") \
-	X(overtaken, "dropped: another processor took the handoff, or a newer one of its connection, at the same moment") \
+	X(overtaken, "dropped: another copy of the handoff, or a newer one of its connection, was taken at the same moment") \
 	X(gone_old_generation, "dropped, the switch told: the generation is older than one already used") \
 	X(gone_no_socket, "dropped, the switch told: the connection has no socket here") \
 	X(healed, "handoffs that met a stale socket, which was reset to make room") \

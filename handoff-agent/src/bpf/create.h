@@ -10,8 +10,6 @@
 /* How often packets that overtook their handoff in one receive batch may be queued again, and for how long. */
 #define REQUEUES_MAX 64
 #define REQUEUE_US 5000
-/* A handoff repeated sooner may have overtaken its own socket; later, the socket never came. */
-#define BIRTH_US 100000
 
 /* Takes the tunnel off and gives the packet to the stack. */
 static __always_inline int deliver(struct __sk_buff *skb, enum counter which)
@@ -113,6 +111,8 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 	}
 	if (sock)
 		bpf_sk_release(sock);
+	if (detail && repeated && !waited)
+		return drop(COUNT_overtaken); /* by a copy that may yet become a socket */
 	if (detail)
 		return refuse(skb, m, detail, !again);
 	if (m->self_test)

@@ -28,6 +28,29 @@ static __always_inline int occupied(struct __sk_buff *skb, struct message *m)
 	return refuse(skb, m, DETAIL_OCCUPIED, true);
 }
 
+/* A packet is never farther from what its receiver has than the largest window (RFC 7323, section 2.3). */
+#define WINDOW_MAX (1U << 30)
+
+/*
+ * Says whether a socket the records do not have is that of the handoff itself: made by programs that were there before,
+ * when the records were others. Refused, the request would be run by another backend as well; delivered in error, the
+ * packet is one that TCP does not take, or takes for old. So it is enough that the handoff may be older than the
+ * records, and that its numbers fit. Nothing is recorded: without a record nothing is ever reset.
+ */
+static __always_inline bool is_own(const struct message *m, const struct met *met)
+{
+	__s64 decided_us = m->generation - m->settings->clock_offset_us - m->settings->records_since_us;
+	__u32 behind = met->rcv_nxt - bpf_ntohl(m->tcp.seq);
+	__u32 sent = met->snd_nxt - bpf_ntohl(m->tcp.ack);
+	bool base = m->tcp.seq == m->header.base_seq;
+
+	/* Programs that were exchanged go on for a moment; and while the clock is not known, any may be older. */
+	if (m->clock_known && decided_us > FRESHNESS_FUTURE_US)
+		return false;
+	/* A socket has what it was made of; what follows may be ahead of it. */
+	return sent <= WINDOW_MAX && (behind <= WINDOW_MAX || (!base && -behind <= WINDOW_MAX));
+}
+
 /* A client packet of an unconfirmed flow meets a live socket. */
 static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message *m, const struct record *record,
 					   const struct met *met)
@@ -36,7 +59,7 @@ static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message
 	__s64 newer;
 
 	if (!record)
-		return occupied(skb, m);
+		return is_own(m, met) ? deliver(skb, COUNT_delivered_unrecorded) : occupied(skb, m);
 	newer = order(m, record);
 	if (newer < 0)
 		return gone(skb, m, DETAIL_OLD_GENERATION, record->generation);
@@ -64,6 +87,8 @@ static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct me
 		count(COUNT_refused_again);
 		return answer(skb, m, TYPE_REFUSED, record->detail);
 	}
+	if (!record && is_own(m, met))
+		return deliver(skb, COUNT_delivered_unrecorded);
 	if (newer > 0 || (newer == 0 && record->state == RECORD_HEALING)) {
 		if (base && may_create(m))
 			return heal(skb, m, record, met->rcv_nxt);
@@ -241,8 +266,8 @@ int baton_egress(struct __sk_buff *skb)
 	map_address(flow.vip, ip->source);
 	if (!is_vip(flow.vip, 0) ||
 	    bpf_skb_load_bytes(skb, OUTER_AT + (ip->version_length & 15) * 4, &tcp, sizeof(tcp)) ||
-	    tcp.flags & TCP_RST)
-		return VERDICT_NEXT;
+	    (tcp.flags & (TCP_RST | TCP_ACK)) == TCP_RST)
+		return VERDICT_NEXT; /* a RST in answer to a packet without a socket; that of a socket has ACK */
 	map_address(flow.client, ip->destination);
 	flow.client_port = tcp.destination;
 	flow.vip_port = tcp.source;

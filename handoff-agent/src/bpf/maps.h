@@ -172,17 +172,27 @@ static __always_inline void unlock_record(struct record_lock *lock)
 	__sync_val_compare_and_swap(&lock->held, 1, 0); /* an exchange that is a full barrier, too */
 }
 
+/* A handoff repeated sooner may have overtaken its own socket; later, the socket never came. */
+#define BIRTH_US 100000LL
+
 /*
  * Says whether a record may take the place of the known one. The highest generation stays. Within one generation, what
- * came of the handoff stays; and if the writer saw nothing of it before, another processor is at it.
+ * came of the handoff stays; and if the writer saw nothing of it before, another processor is at it. A refusal would
+ * have the switch offer the request to another backend, so it must not overtake a copy that is becoming a socket: only
+ * what assigned it, by the time in the record, knows that it does not.
  */
 static __always_inline bool may_replace(const struct record *known, const struct record *record, bool new_generation)
 {
 	__s64 newer = (__s64)(record->generation - known->generation);
+	__s64 age = (__s64)(record->changed_us - known->changed_us);
 
 	if (newer != 0)
 		return newer > 0;
-	return !new_generation && (known->state == RECORD_ASSIGNED || known->state == RECORD_HEALING);
+	if (new_generation)
+		return false;
+	if (known->state == RECORD_ASSIGNED)
+		return record->state != RECORD_REFUSED || age == 0 || age > BIRTH_US;
+	return known->state == RECORD_HEALING;
 }
 
 #define STORED (-1)

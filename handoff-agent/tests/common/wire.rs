@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
 use handoff_agent::bpf::{Direction, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, attach_unpinned};
+use handoff_agent::sys::clock;
+use handoff_proto::Micros;
 
 use super::net::*;
 use super::*;
@@ -39,6 +41,23 @@ impl Wire {
             assert!(Instant::now() < deadline, "counted {seen:?}, wanted {want:?}");
             std::thread::yield_now();
         }
+    }
+
+    /// Lets a time go by on the switch's clock.
+    pub fn pass(&self, time: Micros) {
+        let maps = self.programs.maps();
+        let mut settings = maps.settings().expect("readable");
+        settings.clock_offset_us += time.0.cast_signed();
+        maps.set_settings(&settings).expect("writable");
+    }
+
+    /// Gives the programs new records, as of now; what a successor's map would not have, these no longer have.
+    pub fn begin_records_without(&self, client: &Client) {
+        let maps = self.programs.maps();
+        maps.forget(&client.tuple).expect("deletable");
+        let mut settings = maps.settings().expect("readable");
+        settings.records_since_us = clock::monotonic_us();
+        maps.set_settings(&settings).expect("writable");
     }
 
     pub fn state(&self, client: &Client) -> Option<u32> {
