@@ -12,6 +12,7 @@ use common::net::*;
 use common::wire::*;
 use common::*;
 use handoff_agent::frame::wrapped;
+use handoff_agent::host::{Endpoint, Keeper, Mend};
 use handoff_proto::header::Detail;
 use handoff_proto::{FRESHNESS_PAST, Header, MessageType, Micros};
 use smoltcp::wire::Ipv4Packet;
@@ -134,6 +135,28 @@ fn fragmentation_needed_reaches_the_socket_it_speaks_of() {
     assert_eq!(path_mtu(&streams[2]), 1500);
     wire.send(&plain(&clients[2], &error(FRAGMENTATION_NEEDED, &quoted(&clients[2], 8))));
     await_path_mtu(&streams[2], MTU);
+}
+
+/// A firewall that tracks connections and drops what looks invalid to it, as many do.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_firewall_lets_errors_about_untracked_connections_pass() {
+    let (wire, listener) = (Wire::new(), listen());
+    let rules =
+        "table inet site { chain input { type filter hook input priority 0; ct state invalid drop; }; }";
+    let loaded = std::process::Command::new("nft").arg(rules).status().expect("nft");
+    assert!(loaded.success());
+    let dir = std::env::temp_dir().join(format!("agt-icmp-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir); // of a run that was killed
+    let mut keeper = Keeper::open(&dir, vec![Endpoint { address: VIP, port: PORT }]).expect("ours");
+    keeper.mend(&Mend::Notrack).expect("root may");
+    let client = wire.client(43_010);
+    let mut stream = established(&wire, &listener, &client);
+    stream.write_all(&[7; 4_000]).expect("connected");
+    let delivered = [("received", 1), ("icmp_delivered", 1)];
+    wire.counted(&tunnelled(&client, &error(FRAGMENTATION_NEEDED, &quoted(&client, 8))), &delivered);
+    await_path_mtu(&stream, MTU);
+    keeper.restore().expect("root may");
 }
 
 #[test]

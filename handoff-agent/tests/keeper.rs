@@ -53,6 +53,7 @@ fn what_was_changed_is_changed_back_by_another_process() {
     let rules = ruleset();
     assert!(rules.contains("ip daddr 10.60.0.100 tcp dport 80 notrack"), "{rules}");
     assert!(rules.contains("ip saddr 10.60.0.100 tcp sport 80 notrack"), "{rules}");
+    assert_eq!(rules.matches("icmp type { destination-unreachable, time-exceeded").count(), 1, "{rules}");
     drop(keeper);
 
     // Meanwhile somebody set one of them otherwise, and took the VIP and the table away.

@@ -356,7 +356,8 @@ fn firewall(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         if facts.firewall.has_nft { finding.mended_by(Mend::Notrack) } else { finding }
     };
     let remedy = "take the VIP out of connection tracking: `ip daddr VIP tcp dport PORT notrack` at priority raw in \
-                  prerouting, `ip saddr VIP tcp sport PORT notrack` in output";
+                  prerouting, `ip saddr VIP tcp sport PORT notrack` in output; in prerouting, ICMP errors to the \
+                  VIP as well";
     let mut findings = Vec::new();
     for rule in &facts.firewall.rules {
         let Some(vip) = exposed.iter().find(|vip| rule.may_match(**vip)) else { continue };

@@ -173,6 +173,9 @@ impl Keeper {
     }
 }
 
+/// The ICMP errors that quote the packet they speak of, in nft's words.
+const ICMP_ERRORS: &str = "{ destination-unreachable, time-exceeded, parameter-problem }";
+
 fn notrack_table(vips: &[Endpoint]) -> String {
     use std::fmt::Write as _;
     let mut text = format!("add table ip {TABLE}\ndelete table ip {TABLE}\ntable ip {TABLE} {{\n");
@@ -185,6 +188,10 @@ fn notrack_table(vips: &[Endpoint]) -> String {
         for Endpoint { address, port } in vips {
             for (address_field, port_field) in sides {
                 let _ = writeln!(text, "ip {address_field} {address} tcp {port_field} {port} notrack");
+            }
+            // An error about a packet that is not tracked looks invalid, and many a firewall drops what does.
+            if chain == "prerouting" {
+                let _ = writeln!(text, "ip daddr {address} icmp type {ICMP_ERRORS} notrack");
             }
         }
         text.push_str("}\n");
