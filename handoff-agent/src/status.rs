@@ -1,6 +1,7 @@
 //! What the parts of the agent know of the backend, for the report to the switch.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use handoff_proto::Vip;
 use handoff_proto::control::{REASON_BYTES_MAX, REASONS_MAX, VipHealth};
@@ -26,6 +27,46 @@ impl Readiness {
             reason[..end.unwrap_or(0)].to_owned()
         };
         self.reasons.iter().take(REASONS_MAX).map(short).collect()
+    }
+}
+
+/// How long after its start an agent may be unready as a matter of course: until it knows the time, has tried the host
+/// out, and its memory of handoffs is old enough.
+const START_MAX: Duration = Duration::from_secs(4);
+
+/// How a state of readiness is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The host takes handoffs.
+    Ready,
+    /// It does not yet, and nobody need worry.
+    Starting,
+    /// It does not.
+    NotReady,
+}
+
+/// Decides what of readiness is told, and how: each change once, and what lasts beyond the start once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcer {
+    /// Until when the agent starts; `None` once it was ready, or late.
+    starting_until: Option<Instant>,
+}
+
+impl Announcer {
+    /// Begins with the start of the agent.
+    pub fn new(start: Instant) -> Self {
+        Self { starting_until: Some(start + START_MAX) }
+    }
+
+    /// Returns how to tell readiness, if there is something to tell.
+    pub fn notice(&mut self, now: Instant, ready: bool, changed: bool) -> Option<Notice> {
+        let started = self.starting_until.take_if(|until| ready || now >= *until).is_some();
+        match (ready, self.starting_until) {
+            (true, _) => changed.then_some(Notice::Ready),
+            (false, Some(_)) => changed.then_some(Notice::Starting),
+            // What was told as a matter of course has lasted too long for one.
+            (false, None) => (changed || started).then_some(Notice::NotReady),
+        }
     }
 }
 
@@ -98,6 +139,34 @@ mod tests {
         assert_eq!(told.len(), REASONS_MAX);
         assert_eq!(told[0], "ü".repeat(REASON_BYTES_MAX / 2));
         assert!(!readiness.ready());
+    }
+
+    #[test]
+    fn an_agent_that_starts_alarms_nobody_until_it_takes_too_long() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut announcer = Announcer::new(start);
+        assert_eq!(announcer.notice(at(100), false, true), Some(Notice::Starting));
+        assert_eq!(announcer.notice(at(200), false, false), None);
+        assert_eq!(announcer.notice(at(300), true, true), Some(Notice::Ready));
+        assert_eq!(announcer.notice(at(400), true, false), None);
+        assert_eq!(
+            announcer.notice(at(500), false, true),
+            Some(Notice::NotReady),
+            "that is no start any more"
+        );
+
+        let mut announcer = Announcer::new(start);
+        assert_eq!(announcer.notice(at(100), false, true), Some(Notice::Starting));
+        assert_eq!(announcer.notice(at(3_999), false, false), None);
+        assert_eq!(
+            announcer.notice(at(4_000), false, false),
+            Some(Notice::NotReady),
+            "the same, but it lasts"
+        );
+        assert_eq!(announcer.notice(at(5_000), false, false), None);
+        assert_eq!(announcer.notice(at(5_100), false, true), Some(Notice::NotReady));
+        assert_eq!(announcer.notice(at(6_000), true, true), Some(Notice::Ready));
     }
 
     #[test]

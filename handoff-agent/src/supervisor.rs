@@ -13,7 +13,7 @@ use crate::bpf::{Attachment, Programs, Steering, is_attached};
 use crate::host::{self, Facts, Finding, FirewallFacts, Keeper, Scope, Severity, Wanted};
 use crate::mending::{Attempt, Mending, News};
 use crate::selftest::SelfTest;
-use crate::status::{Readiness, Status};
+use crate::status::{Announcer, Notice, Readiness, Status};
 use crate::sys::clock;
 
 /// How often readiness is judged.
@@ -42,6 +42,7 @@ pub struct Supervisor<'a> {
     findings: Vec<Finding>,
     self_test: SelfTestState,
     births: BirthWatch,
+    announcer: Announcer,
     /// What was last told of failures to attach, and to tell the programs.
     unattached: Option<String>,
     unsteered: Option<String>,
@@ -125,6 +126,7 @@ impl<'a> Supervisor<'a> {
             findings: beginning.findings,
             self_test: SelfTestState { last: None, next: now, pause: SELF_TEST_PAUSE, healthy: false },
             births: BirthWatch::default(),
+            announcer: Announcer::new(now),
             unattached: None,
             unsteered: None,
         }
@@ -287,12 +289,12 @@ impl<'a> Supervisor<'a> {
             }
         }
         let why = readiness.reasons.join("; ");
-        if self.status.set_readiness(readiness) {
-            if ready {
-                tracing::info!("ready for handoffs");
-            } else {
-                tracing::warn!(why, "not ready for handoffs");
-            }
+        let changed = self.status.set_readiness(readiness);
+        match self.announcer.notice(Instant::now(), ready, changed) {
+            Some(Notice::Ready) => tracing::info!("ready for handoffs"),
+            Some(Notice::Starting) => tracing::info!(why, "not ready for handoffs yet"),
+            Some(Notice::NotReady) => tracing::warn!(why, "not ready for handoffs"),
+            None => {}
         }
     }
 }

@@ -49,6 +49,11 @@ enum Lost {
     Session(#[from] SessionError),
     #[error("it closed the connection")]
     Closed,
+    #[error(
+        "it closed the connection without a word: most likely its key file is another one than this agent's; the switch's \
+         log says why"
+    )]
+    Unanswered,
     #[error("silent for {} ms", SILENCE_MAX.0 / 1_000)]
     Silent,
     #[error(transparent)]
@@ -120,7 +125,7 @@ impl Dialer<'_> {
         let mut buffer = [0; 16 << 10];
         while !stop.load(Ordering::Relaxed) {
             match stream.read(&mut buffer) {
-                Ok(0) => return Err(Lost::Closed),
+                Ok(0) => return Err(ended(&session, Lost::Closed)),
                 Ok(read) => {
                     heard = Instant::now();
                     let (out, events) = session.receive(&buffer[..read], clock::monotonic_us())?;
@@ -131,7 +136,7 @@ impl Dialer<'_> {
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(ended(&session, error.into())),
             }
             if heard.elapsed() > micros(SILENCE_MAX.0) {
                 return Err(Lost::Silent);
@@ -173,6 +178,44 @@ impl Dialer<'_> {
     }
 }
 
+/// Why the stream ended: a switch that cannot read the first message of the channel says nothing, and closes.
+fn ended(session: &Session, lost: Lost) -> Lost {
+    match lost {
+        Lost::Closed if !session.is_open() => Lost::Unanswered,
+        Lost::Io(error) if !session.is_open() && error.kind() == ErrorKind::ConnectionReset => {
+            Lost::Unanswered
+        }
+        lost => lost,
+    }
+}
+
 const fn micros(count: u64) -> Duration {
     Duration::from_micros(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use handoff_proto::channel::Channel;
+    use handoff_proto::{KeyId, KeyRing};
+
+    #[test]
+    fn a_switch_that_closes_without_a_word_has_another_key() {
+        let key = Key::new(KeyId(1), [7; 32]);
+        let hello = FromAgent::Goodbye; // any message does
+        let (mut session, first) = Session::begin(&key, hello).expect("randomness");
+        let reset = || Lost::Io(ErrorKind::ConnectionReset.into());
+        assert!(matches!(ended(&session, Lost::Closed), Lost::Unanswered));
+        assert!(matches!(ended(&session, reset()), Lost::Unanswered));
+        assert!(matches!(ended(&session, Lost::Io(ErrorKind::TimedOut.into())), Lost::Io(_)));
+        let said = Lost::Unanswered.to_string();
+        assert!(said.contains("key file"), "{said}");
+
+        let mut switch = Channel::accept(KeyRing::new(vec![key]).expect("one key"));
+        switch.feed(&first);
+        let answer = switch.advance().expect("a shared key").expect("an answer");
+        session.receive(&answer, 0).expect("a shared key");
+        assert!(matches!(ended(&session, Lost::Closed), Lost::Closed));
+        assert!(matches!(ended(&session, reset()), Lost::Io(_)));
+    }
 }

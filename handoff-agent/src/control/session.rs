@@ -87,6 +87,11 @@ impl Session {
         self.phase == Phase::Welcome
     }
 
+    /// Says whether the switch has proved that it has our key.
+    pub fn is_open(&self) -> bool {
+        self.phase != Phase::Opening
+    }
+
     /// Takes bytes from the stream at `now_us` by our monotonic clock; returns bytes to send and what was learned.
     ///
     /// # Errors
