@@ -13,7 +13,7 @@ use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
 use handoff_agent::config::{Config, ConfigError, Places};
 use handoff_agent::control::{Dialer, Identity};
 use handoff_agent::health;
-use handoff_agent::host::{self, Endpoint, Keeper, Severity, Wanted};
+use handoff_agent::host::{self, Endpoint, Keeper, Outlook, Severity, Wanted};
 use handoff_agent::mending::Mending;
 use handoff_agent::report::LoadMeter;
 use handoff_agent::status::Status;
@@ -29,15 +29,16 @@ use tracing_subscriber::filter::ParseError;
 /// Without --check or a command it runs until SIGTERM or SIGINT.
 #[derive(Parser)]
 #[command(
+    name = "baton-agent",
     version,
-    after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, --check found no error, or the command did its work; 1 failed \
-                  while starting or running, or --check found an error of this host; 2 wrong usage or configuration.\n\
+    after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, --check found no error that stays when the agent starts, or the \
+                  command did its work; 1 failed while starting or running, or --check found such an error of this host; 2 wrong usage or configuration.\n\
                   Environment: BATON_LOG sets what is logged, such as \"debug\" or \"warn\" (info)."
 )]
 struct Arguments {
-    /// Configuration file.
-    #[arg(long, global = true, default_value = "/etc/baton/agent.toml")]
-    config: PathBuf,
+    /// Configuration file [default: /etc/baton/agent.toml].
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
     /// Say what is wrong with the configuration, the key file it names and this host, change nothing, and exit.
     #[arg(long)]
     check: bool,
@@ -57,6 +58,7 @@ enum Command {
     },
 }
 
+const CONFIG_DEFAULT: &str = "/etc/baton/agent.toml";
 const LOG_DEFAULT: &str = "info";
 const UNSEEN: &str = "the host cannot be looked at";
 const EXIT_FAILURE: u8 = 1;
@@ -79,7 +81,8 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<ConfigError>() {
             // Each of its lines begins with the file.
             Some(wrong) => {
-                eprintln!("{wrong}");
+                let nobody_named_it = arguments.config.is_none() && matches!(wrong, ConfigError::Read { .. });
+                eprintln!("{wrong}{}", if nobody_named_it { "; --config names another file" } else { "" });
                 ExitCode::from(EXIT_CONFIG)
             }
             None => {
@@ -106,12 +109,17 @@ fn start_log() -> Result<(), ParseError> {
 }
 
 fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let file = &arguments.config;
+    let file = arguments.config.as_deref().unwrap_or(Path::new(CONFIG_DEFAULT));
     match arguments.command {
         // Of a backend that is given up, key file and server may be gone already.
         Some(Command::Detach) => {
             let Places { state_dir, pin_dir } = Places::read(file)?;
             supervisor::detach(&state_dir, &pin_dir)?;
+            println!(
+                "baton-agent: detached: programs and pins at {} are gone, and what the agent changed on this host is changed \
+                 back",
+                pin_dir.display()
+            );
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Counters { json }) => print_counters(&Places::read(file)?.pin_dir, json),
@@ -131,29 +139,40 @@ fn wanted(config: &Config) -> Wanted {
 
 fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let (findings, _) = supervisor::survey(&wanted(config), None, host::gather_firewall()).context(UNSEEN)?;
-    for finding in &findings {
-        let kind = match finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+    let outlooks: Vec<Outlook> = findings.iter().map(|finding| finding.outlook(config.manage_host)).collect();
+    for (finding, outlook) in findings.iter().zip(&outlooks) {
+        let (kind, remedy) = match outlook {
+            Outlook::Stays(Severity::Error) => ("error", "remedy"),
+            Outlook::Stays(Severity::Warning) => ("warning", "remedy"),
+            Outlook::SetAtStart => ("will be set at start", "the agent does"),
         };
-        println!("{kind}: {}\n  why: {}\n  remedy: {}", finding.what, finding.why, finding.remedy);
-        if finding.mend.is_some() {
-            let who = if config.manage_host {
-                "the agent does this when it starts"
-            } else {
-                "with manage_host = true, the agent does this"
-            };
-            println!("  {who}");
+        println!("{kind}: {}\n  why: {}\n  {remedy}: {}", finding.what, finding.why, finding.remedy);
+        if finding.mend.is_some() && *outlook != Outlook::SetAtStart {
+            println!("  with manage_host = true, the agent does this");
         }
     }
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+    let errors = outlooks.iter().filter(|outlook| **outlook == Outlook::Stays(Severity::Error)).count();
+    if errors > 0 {
         return Ok(ExitCode::from(EXIT_FAILURE));
     }
-    println!("{}: this host is fit for handoffs", config.name);
+    let then = if outlooks.contains(&Outlook::SetAtStart) { " once the agent is started" } else { "" };
+    println!("{}: this host is fit for handoffs{then}", config.name);
     Ok(ExitCode::SUCCESS)
 }
 
 fn print_counters(pin_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let pins = std::fs::read_dir(pin_dir).map(|mut entries| entries.next().is_some());
+    match pins {
+        Ok(true) => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            bail!("{}: cannot be looked at: {error}; run it as root", pin_dir.display())
+        }
+        _ => bail!(
+            "{}: no programs of Baton are here: either no agent was started with this pin_dir, or `baton-agent detach` \
+             removed them",
+            pin_dir.display()
+        ),
+    }
     let counters = Maps::pinned(pin_dir)?.counters()?;
     if json {
         let values: serde_json::Map<String, serde_json::Value> =

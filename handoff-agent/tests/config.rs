@@ -96,7 +96,7 @@ fn faults_name_key_value_and_what_is_allowed() {
         (
             "\"data0\"",
             "\"an-interface-name-too-long\"",
-            "agent.interface: found `an-interface-name-too-long`",
+            "agent.interface: found `an-interface-name-too-long`, allowed is the name of an interface, up to 15 characters",
         ),
         (
             "\"10.60.0.11\"",
@@ -221,7 +221,7 @@ fn several_faults_are_told_at_once_in_the_order_of_the_file() {
     let wanted = [
         "agent.name: found `back end`, allowed is ",
         "agent.address: found `10.60.0`, allowed is ",
-        "agent.key_file: found `/nowhere/k`, which cannot be read: No such file or directory (os error 2), allowed is ",
+        "agent.key_file = `/nowhere/k`: cannot be read: No such file or directory (os error 2); copy the switch's key file ",
         "agent.pin_dir: found `/`, allowed is ",
         "agent.records: found `1`, allowed is ",
         "vip[0].port: found `0`, allowed is ",
@@ -300,24 +300,38 @@ fn the_key_file_is_for_its_owner_only_and_its_secret_is_never_told() {
         files.write_keys(&good, mode);
         assert!(files.read("[agent]", "[agent]").is_ok(), "{mode:o}");
     }
+    let fault = || {
+        let message = files.fault("[agent]", "[agent]");
+        let start = format!("agent.key_file = `{}`: ", files.0.join("keys.toml").display());
+        message
+            .strip_prefix(&start)
+            .unwrap_or_else(|| panic!("{message}\ndoes not begin with\n{start}"))
+            .to_owned()
+    };
     for mode in [0o644, 0o640, 0o604, 0o700, 0o4600] {
         files.write_keys(&good, mode);
-        let message = files.fault("[agent]", "[agent]");
-        let found = format!("keys.toml` with permissions {mode:04o}, allowed is permissions 0600 or 0400");
-        assert!(message.starts_with("agent.key_file: found `") && message.contains(&found), "{message}");
+        let wanted = format!(
+            "mode {mode:04o}; 0600 or 0400 is needed: chmod 600 and, if others may have read it, new keys"
+        );
+        assert_eq!(fault(), wanted);
     }
+    // One sentence for each fault, and none of the secret.
+    files.write_keys("", 0o600);
+    assert_eq!(fault(), "no [[key]] in the file; `batonctl keygen FILE` makes one");
+    files.write_keys(&good.replace("abab", "abax"), 0o600);
+    assert_eq!(fault(), "the secret of key 1 must be 64 hex digits (32 bytes)");
     files.write_keys(&good.replace("id = 1", "id = 1\ncolour = 2"), 0o600);
-    let message = files.fault("[agent]", "[agent]");
-    assert!(message.contains("keys.toml`, in which is wrong: unknown field `colour`"), "{message}");
-    assert!(!message.contains("abab"), "{message}");
+    assert_eq!(fault(), "unknown field `colour`, expected `id` or `secret`");
+    files.write_keys(&"#".repeat((64 << 10) + 1), 0o600);
+    assert_eq!(fault(), "longer than 65536 bytes: this is no key file");
     std::fs::remove_file(files.0.join("keys.toml")).expect("removable");
-    let message = files.fault("[agent]", "[agent]");
-    let found = "keys.toml`, which cannot be read: No such file or directory (os error 2), allowed is a key file: \
-                 `batonctl keygen FILE` makes one, and the switch and every agent need that same file";
-    assert!(message.starts_with("agent.key_file: found `") && message.ends_with(found), "{message}");
+    assert_eq!(
+        fault(),
+        "cannot be read: No such file or directory (os error 2); copy the switch's key file here (`batonctl keygen FILE` \
+         makes the first one)"
+    );
     std::fs::create_dir(files.0.join("keys.toml")).expect("writable");
-    let message = files.fault("[agent]", "[agent]");
-    assert!(message.contains("keys.toml`, which is no regular file, allowed is a key file"), "{message}");
+    assert_eq!(fault(), "not a regular file");
     std::fs::remove_dir(files.0.join("keys.toml")).expect("removable");
     let config = {
         files.write_keys(&good, 0o600);

@@ -1,9 +1,6 @@
 //! What the values of the configuration may be.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -11,15 +8,13 @@ use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
 
 use super::faults::{Fault, Faults, quoted};
-use super::raw;
+use super::{key_file, raw};
 use crate::sys::mounts::BPFFS;
 
 /// Longest name of an interface: `IFNAMSIZ` less the final zero.
 const INTERFACE_BYTES_MAX: usize = 15;
 /// Longest name of a backend.
 const NAME_BYTES_MAX: usize = 63;
-/// Longest key file.
-const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
 const STATE_DIR_DEFAULT: &str = "/run/baton-agent";
 const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/baton";
@@ -31,7 +26,6 @@ const HEALTH_TIMEOUT_MS_DEFAULT: u64 = 300;
 const HOST_ADDRESS_ALLOWED: &str = "the IPv4 address of one host";
 const KEY_FILE_ALLOWED: &str =
     "a key file: `batonctl keygen FILE` makes one, and the switch and every agent need that same file";
-const KEY_MODE_ALLOWED: &str = "permissions 0600 or 0400: everybody who can read it can take connections";
 
 /// The configuration, checked.
 #[derive(Clone, Debug)]
@@ -108,10 +102,12 @@ pub(super) fn check(raw: raw::File) -> Result<Config, Vec<Fault>> {
         "1 to 63 letters, digits, dots, dashes, underscores",
         |text| is_name(text).then(|| text.to_owned()),
     );
-    let interface =
-        faults.text("agent.interface", agent.interface.as_deref(), "the name of an interface", |text| {
-            is_interface(text).then(|| text.to_owned())
-        });
+    let interface = faults.text(
+        "agent.interface",
+        agent.interface.as_deref(),
+        "the name of an interface, up to 15 characters",
+        |text| is_interface(text).then(|| text.to_owned()),
+    );
     let address = faults.text("agent.address", agent.address.as_deref(), HOST_ADDRESS_ALLOWED, host_address);
     let switch = faults.text(
         "agent.switch",
@@ -250,38 +246,11 @@ fn health_probe(text: &str) -> Option<HealthProbe> {
     }
 }
 
-/// Reads the key file. Of its content nothing is told but what is wrong with it.
 fn keys(path: Option<&str>, faults: &mut Faults) -> Option<KeyRing> {
     const KEY: &str = "agent.key_file";
     let Some(path) = path else {
         faults.note(KEY, None, KEY_FILE_ALLOWED);
         return None;
     };
-    let unreadable = |error: io::Error| format!("{}, which cannot be read: {error}", quoted(path));
-    let read = || {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?; // of the very file that is read
-        Ok((metadata.is_file(), metadata.permissions().mode() & 0o7777, file))
-    };
-    let found = match read() {
-        Err(error) => unreadable(error),
-        Ok((false, ..)) => format!("{}, which is no regular file", quoted(path)),
-        Ok((true, mode, _)) if mode & !0o600 != 0 || mode & 0o400 == 0 => {
-            let found = format!("{} with permissions {mode:04o}", quoted(path));
-            faults.note(KEY, found, KEY_MODE_ALLOWED);
-            return None;
-        }
-        Ok((true, _, file)) => {
-            let mut text = String::new();
-            match file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text) {
-                Err(error) => unreadable(error),
-                Ok(_) => match KeyRing::from_toml(&text) {
-                    Ok(keys) => return Some(keys),
-                    Err(error) => format!("{}, in which is wrong: {error}", quoted(path)),
-                },
-            }
-        }
-    };
-    faults.note(KEY, found, KEY_FILE_ALLOWED);
-    None
+    key_file::read(Path::new(path)).map_err(|fault| faults.note_sentence(KEY, path, fault.to_string())).ok()
 }

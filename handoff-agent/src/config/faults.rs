@@ -12,16 +12,27 @@ pub struct Fault {
     pub key: String,
     /// What stands there; `None` if nothing does.
     pub found: Option<String>,
-    /// What may stand there.
-    pub allowed: &'static str,
+    /// What should stand there instead.
+    pub instead: Instead,
+}
+
+/// What should stand at a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// A value such as this.
+    Value(&'static str),
+    /// What is wrong with the value, and what to do, in a sentence of its own.
+    Sentence(String),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, found, allowed } = self;
-        match found {
-            Some(found) => write!(f, "{key}: found {found}, allowed is {allowed}"),
-            None => write!(f, "{key}: missing, allowed is {allowed}"),
+        let Self { key, found, instead } = self;
+        match (found, instead) {
+            (Some(found), Instead::Value(allowed)) => write!(f, "{key}: found {found}, allowed is {allowed}"),
+            (None, Instead::Value(allowed)) => write!(f, "{key}: missing, allowed is {allowed}"),
+            (Some(found), Instead::Sentence(sentence)) => write!(f, "{key} = {found}: {sentence}"),
+            (None, Instead::Sentence(sentence)) => write!(f, "{key}: {sentence}"),
         }
     }
 }
@@ -33,7 +44,13 @@ pub(super) struct Faults(Vec<Fault>);
 impl Faults {
     /// Notes a fault.
     pub(super) fn note(&mut self, key: &str, found: impl Into<Option<String>>, allowed: &'static str) {
-        self.0.push(Fault { key: key.to_owned(), found: found.into(), allowed });
+        self.0.push(Fault { key: key.to_owned(), found: found.into(), instead: Instead::Value(allowed) });
+    }
+
+    /// Notes what is wrong with a value, in a sentence of its own.
+    pub(super) fn note_sentence(&mut self, key: &str, found: &str, sentence: String) {
+        let instead = Instead::Sentence(sentence);
+        self.0.push(Fault { key: key.to_owned(), found: Some(quoted(found)), instead });
     }
 
     /// Takes a text that must be there, and whatever `take` makes of it.

@@ -2,6 +2,7 @@
 
 mod checked;
 mod faults;
+mod key_file;
 mod raw;
 
 use std::io;
@@ -10,13 +11,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use checked::{Config, HealthProbe, Places, ServedVip};
-pub use faults::Fault;
+pub use faults::{Fault, Instead};
 
 /// Why a configuration cannot be used. Messages name the file, the key, what was found and what is allowed.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {error}; --config names the file to use", file.display())]
+    #[error("{}: cannot be read: {error}", file.display())]
     Read {
         /// The file.
         file: PathBuf,

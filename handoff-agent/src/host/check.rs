@@ -20,6 +20,15 @@ pub enum Severity {
     Warning,
 }
 
+/// What a finding means before the agent is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It stays as bad as it is.
+    Stays(Severity),
+    /// The agent mends it when it starts.
+    SetAtStart,
+}
+
 /// Whose business a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -76,6 +85,11 @@ impl Finding {
         }
     }
 
+    /// Says what is to be expected of an agent that may change the host (`manage_host`), or may not.
+    pub const fn outlook(&self, manage_host: bool) -> Outlook {
+        if manage_host && self.mend.is_some() { Outlook::SetAtStart } else { Outlook::Stays(self.severity) }
+    }
+
     fn warning(self) -> Self {
         Self { severity: Severity::Warning, ..self }
     }
@@ -101,7 +115,10 @@ pub fn check(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     let mut findings = kernel(facts, wanted);
     findings.extend(tcp_settings(facts));
     findings.extend(interface(facts, wanted));
-    findings.extend(interface_settings(facts, &wanted.interface));
+    // Of an interface that does not exist, the settings do not either.
+    if facts.interface.is_some() {
+        findings.extend(interface_settings(facts, &wanted.interface));
+    }
     findings.extend(addresses(facts, wanted));
     findings.extend(wanted.vips.iter().filter_map(|vip| listener(facts, *vip)));
     findings.extend(firewall(facts, wanted));
@@ -134,16 +151,14 @@ fn kernel(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     }
     if !facts.bpffs {
         let pins = wanted.pin_dir.display();
-        let (remedy, mend) = if facts.private_mounts {
+        // Elsewhere it is the value that is wrong, whatever this process sees of /sys/fs/bpf.
+        let (remedy, mend) = if !wanted.pin_dir.starts_with(BPFFS) {
+            (format!("choose a directory below {BPFFS} for agent.pin_dir, as {BPFFS}/baton"), None)
+        } else if facts.private_mounts {
             let remedy = "enter the network namespace with `nsenter --net=...`: `ip netns exec` hides the BPF file system";
             (remedy.to_owned(), None)
-        } else if wanted.pin_dir.starts_with(BPFFS) {
-            (format!("mount -t bpf bpf {BPFFS}"), Some(Mend::MountBpffs))
         } else {
-            (
-                format!("choose an agent.pin_dir below {BPFFS}, or mount a BPF file system there yourself"),
-                None,
-            )
+            (format!("mount -t bpf bpf {BPFFS}"), Some(Mend::MountBpffs))
         };
         let finding = Finding::error(
             format!("{pins} is not on a BPF file system"),

@@ -116,11 +116,15 @@ fn pins_need_a_bpf_file_system_that_others_see() {
     assert_eq!(hidden.mend, None);
     assert!(hidden.remedy.contains("nsenter"), "{}", hidden.remedy);
     // A mount at /sys/fs/bpf would not help there, and hide what others pinned.
+    // Nor would another way into the namespace: it is the value that is wrong.
     let elsewhere = Wanted { pin_dir: "/run/baton-pins".into(), ..wanted() };
-    let findings = check(&Facts { bpffs: false, ..fit() }, &elsewhere);
-    assert_eq!(findings.len(), 1, "{findings:#?}");
-    assert_eq!(findings[0].mend, None);
-    assert!(findings[0].remedy.contains("agent.pin_dir"), "{}", findings[0].remedy);
+    for private_mounts in [false, true] {
+        let findings = check(&Facts { bpffs: false, private_mounts, ..fit() }, &elsewhere);
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert_eq!(findings[0].mend, None);
+        let remedy = "choose a directory below /sys/fs/bpf for agent.pin_dir, as /sys/fs/bpf/baton";
+        assert_eq!(findings[0].remedy, remedy, "private mounts: {private_mounts}");
+    }
 }
 
 #[test]
@@ -182,7 +186,13 @@ fn the_interface_must_be_there_up_and_ours() {
     let change = |change: fn(&mut Interface)| {
         move |facts: &mut Facts| change(facts.interface.as_mut().expect("there"))
     };
-    assert!(only(|facts| facts.interface = None).what.contains("no interface `data0`"));
+    // With the interface its settings are missing, too: that is no finding of its own.
+    let gone = only(|facts| {
+        facts.interface = None;
+        facts.addresses.remove(2);
+        facts.sysctls.retain(|name, _| !name.contains("/data0/"));
+    });
+    assert!(gone.what.contains("no interface `data0`"), "{gone:?}");
     assert!(only(change(|interface| interface.running = false)).what.contains("down"));
     assert!(only(change(|interface| interface.ethernet = false)).what.contains("Ethernet"));
     let small = only(change(|interface| interface.mtu = 1400));
@@ -227,6 +237,19 @@ fn somebody_must_listen_where_handoffs_go() {
     for listeners in [vec![dual], vec![own], vec![mptcp, listener()]] {
         let facts = Facts { listeners, ..fit() };
         assert_eq!(check(&facts, &wanted()), []);
+    }
+}
+
+#[test]
+fn what_the_agent_sets_at_start_is_no_error_where_it_may() {
+    let missing_vip = only(|facts| drop(facts.addresses.remove(1)));
+    assert_eq!(missing_vip.outlook(true), Outlook::SetAtStart);
+    assert_eq!(missing_vip.outlook(false), Outlook::Stays(Severity::Error));
+    let old = only(|facts| facts.kernel = (6, 7));
+    let small = only(|facts| facts.interface.as_mut().expect("there").mtu = 1400);
+    for manage_host in [false, true] {
+        assert_eq!(old.outlook(manage_host), Outlook::Stays(Severity::Error));
+        assert_eq!(small.outlook(manage_host), Outlook::Stays(Severity::Warning));
     }
 }
 

@@ -22,9 +22,21 @@ pub enum HostError {
     /// Another agent, or `detach`, is at work.
     #[error("{}: another baton-agent is running with this state_dir; stop it first", .0.display())]
     Busy(PathBuf),
-    /// What was changed before cannot be read.
+    /// The state directory cannot be made, read or written.
     #[error(
-        "{}: what was changed on this host cannot be read ({error}); restore it by hand and remove the directory", dir.display()
+        "{}: the agent notes here what it changes on this host, and cannot ({error}); run it as root, or set state_dir to a \
+         directory that it can write", dir.display()
+    )]
+    Place {
+        /// The state directory.
+        dir: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// What was noted before makes no sense.
+    #[error(
+        "{}: what was changed on this host was noted, but the note is garbled ({error}); change it back by hand and remove \
+         the directory", dir.display()
     )]
     Log {
         /// The state directory.
@@ -57,11 +69,12 @@ impl Keeper {
     /// Takes the host over.
     ///
     /// # Errors
-    /// Another agent has it, or its memory is garbled.
+    /// Another agent has it, its memory is garbled, or it cannot have one.
     pub fn open(state_dir: &Path, vips: Vec<Endpoint>) -> Result<Self, HostError> {
         let log = UndoLog::open(state_dir).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => HostError::Busy(state_dir.to_owned()),
-            _ => HostError::Log { dir: state_dir.to_owned(), error },
+            io::ErrorKind::InvalidData => HostError::Log { dir: state_dir.to_owned(), error },
+            _ => HostError::Place { dir: state_dir.to_owned(), error },
         })?;
         Ok(Self { log, vips })
     }

@@ -7,7 +7,7 @@ mod firewall;
 mod keeper;
 mod undo;
 
-pub use check::{Finding, Mend, Scope, Severity, check};
+pub use check::{Finding, Mend, Outlook, Scope, Severity, check};
 pub use facts::{Facts, FirewallFacts, Wanted, gather, gather_firewall};
 pub use firewall::{Endpoint, Rule, RuleKind, TABLE, iptables_rules, nft_rules};
 pub use keeper::{HostError, Keeper};

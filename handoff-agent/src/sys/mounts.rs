@@ -32,10 +32,11 @@ pub fn is_mount_point(dir: &Path) -> io::Result<bool> {
     Ok(own.dev() != above.dev() || own.ino() == above.ino())
 }
 
-/// Says whether this process sees other mounts than the first process: `ip netns exec` makes it so.
+/// Says whether this process sees other mounts than the first process: `ip netns exec` makes it so. Who may not know of the
+/// first process is not told so.
 pub fn private() -> bool {
-    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    mounts("self") != mounts("1")
+    let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    matches!((mounts("self"), mounts("1")), (Ok(own), Ok(first)) if own != first)
 }
 
 /// Mounts the BPF file system at [`BPFFS`].
