@@ -21,6 +21,7 @@ use client::AskFault;
 use keygen::KeygenFault;
 
 const SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
+const KEY_ID_DEFAULT: u8 = 1;
 const EXIT_FAILURE: u8 = 1;
 
 /// Looks into a running Baton switch and makes its keys.
@@ -50,7 +51,8 @@ enum Command {
     Flows(FlowsArguments),
     /// What was counted since the switch started.
     Counters(CountersArguments),
-    /// Make a key file for a new cluster: one random key, mode 0600. An existing file is never overwritten.
+    /// Make a key file: one random key, mode 0600, for a new cluster or to change keys. An existing file is never
+    /// overwritten.
     Keygen(KeygenArguments),
 }
 
@@ -70,11 +72,12 @@ struct CountersArguments {
 
 #[derive(Debug, Args)]
 struct KeygenArguments {
-    /// Where to write it; the switch and every backend need the same file.
+    /// Where to write it. In a new cluster the switch and every backend need the same file.
     file: PathBuf,
-    /// The key's id (0 to 255); keys that are in use at the same time need different ids.
-    #[arg(long, default_value_t = 1)]
-    id: u8,
+    /// The key's id (0 to 255). A further key of a cluster needs one of its own, and goes behind the others in every key
+    /// file [default: 1].
+    #[arg(long)]
+    id: Option<u8>,
 }
 
 fn limit(text: &str) -> Result<usize, String> {
@@ -115,8 +118,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Fault> {
     let text = match &arguments.command {
         Command::Keygen(keygen) => {
-            let made = keygen::make(&keygen.file, KeyId(keygen.id))?;
-            if arguments.json { json(&made)? } else { show::made(&made) }
+            let made = keygen::make(&keygen.file, KeyId(keygen.id.unwrap_or(KEY_ID_DEFAULT)))?;
+            if arguments.json { json(&made)? } else { show::made(&made, keygen.id.is_some()) }
         }
         Command::Status => asked(arguments, &Request::Status, false)?,
         Command::Backends => asked(arguments, &Request::Backends, false)?,

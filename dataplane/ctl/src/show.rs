@@ -137,12 +137,17 @@ pub(crate) fn counters(counters: &[Counter], all: bool) -> String {
     table.text()
 }
 
-pub(crate) fn made(made: &Made) -> String {
-    format!(
-        "wrote key {} to {}. Copy it to the switch and every backend as their key_file, mode 0600\n",
-        made.id,
-        made.file.display()
-    )
+pub(crate) fn made(made: &Made, further: bool) -> String {
+    let Made { file, id } = made;
+    let file = file.display();
+    let then = if further {
+        "Where keys are in use already, append its [[key]] at the end of the switch's and every backend's key_file; do \
+         not replace them, or connections break. docs/OPERATING.md, Keys, has all steps. In a new cluster, copy the file \
+         to the switch and every backend as their key_file, mode 0600"
+    } else {
+        "Copy it to the switch and every backend as their key_file, mode 0600"
+    };
+    format!("wrote key {id} to {file}. {then}\n")
 }
 
 fn percent(permille: u64) -> String {

@@ -270,8 +270,20 @@ fn keygen_makes_a_private_file_once() {
     assert_eq!(fs::read_to_string(&file).expect("ours"), first, "left as it was");
 
     fs::remove_file(&file).expect("ours");
-    assert_eq!(text(&keygen(&[])).split_whitespace().nth(2), Some("1"));
+    let told = text(&keygen(&[]));
+    let path = file.display();
+    let wanted = format!(
+        "wrote key 1 to {path}. Copy it to the switch and every backend as their key_file, mode 0600\n"
+    );
+    assert_eq!(told, wanted);
     assert_ne!(fs::read_to_string(&file).expect("ours"), first, "a new secret");
+
+    // A further key must not take the place of the first.
+    fs::remove_file(&file).expect("ours");
+    let further = text(&keygen(&["--id", "2"]));
+    let wanted =
+        format!("wrote key 2 to {path}. Where keys are in use already, append its [[key]] at the end of");
+    assert!(further.starts_with(&wanted) && further.contains("do not replace them"), "{further}");
 
     let nowhere = run(Path::new("/nowhere"), &["keygen", "/nonexistent/keys.toml"]);
     assert!(
