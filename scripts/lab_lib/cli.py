@@ -7,20 +7,22 @@ import signal
 import sys
 
 from .lab import Lab
-from .system import LabError, require_root
+from .system import LabError, UsageError, require_root
 from .topology import DEFAULT_PREFIX
 from .weather import DEFAULT_PLACE, PLACES
 
 _EPILOG = """\
-hosts: client1 ..., router, switch, backend1 ..., haproxy (with up --haproxy); paths any backend serves: /who,
-/files/1k ... /files/50m, /video/, /db/, /upload; /b/backend2/... is that backend's
+hosts: client1 ..., router, switch, backend1 ..., haproxy (with up --haproxy)
+paths any backend serves: / says what there is; /who, /files/1k ... /files/50m, /video/1k ... /video/50m,
+/slow/1m, /db/?id=7; /upload takes POST and PUT; /b/backend2/who is that backend's
 
   scripts/lab up
   scripts/lab exec client1 curl http://10.60.0.100/who
   scripts/lab status
   scripts/lab down
 
-exit status: 0 done; 1 failed; 2 wrong usage; 3 status of a lab that is not up; of exec, the command's own
+exit status: 0 done; 1 failed, or status of a lab of which a part has ended; 2 wrong usage; 3 status of a lab that
+is not up; of exec, the command's own
 """
 
 
@@ -60,7 +62,7 @@ def _arguments(argv):
                "Also removes the logs that a failed `up` or `down --keep-logs` left.")
     down.add_argument("--keep-logs", action="store_true",
                       help="leave logs and configuration (not the keys) until the next `up` or `down`")
-    status = add("status", "what is up, and where", "Exit status 3 if the lab is not up.")
+    status = add("status", "what is up, and where", "Exit status 1 if a part of the lab has ended, 3 if the lab is not up.")
     status.add_argument("--json", action="store_true", help="as JSON, with everything another tool needs to join in")
     execute = add("exec", "run a command on a host of the lab", "Exit status: the command's own.")
     execute.add_argument("host", metavar="HOST", help="client1, router, switch, backend1 ...")
@@ -75,7 +77,8 @@ def _print_status(lab, status):
         kept = f"; logs of the last one in {status['kept_logs']}" if status["kept_logs"] else ""
         print(f"lab {status['prefix']}: down ({lab.hint('up')} makes one{kept})")
         return
-    print(f"lab {status['prefix']}: {status['phase']}")
+    but = f", but {'; '.join(status['faults'])}" if status["faults"] else ""
+    print(f"lab {status['prefix']}: {status['phase']}{but}")
     if status["phase"] != "up":
         print(f"  an `up` is at work, or was killed: then {lab.hint('down')} clears what it made")
     print(f"  VIP http://{status['vip']['address']}:{status['vip']['port']}   files and logs in {status['run_dir']}")
@@ -117,12 +120,15 @@ def _dispatch(options):
                weather=options.weather, weather_at=options.weather_at,
                with_servers=not options.bare, with_baton=not (options.bare or options.without_baton))
     elif options.command == "down":
-        if not lab.down(keep_logs=options.keep_logs):
-            print(f"lab: no lab with prefix {prefix!r} is up: nothing to do", file=sys.stderr)
+        found = lab.down(keep_logs=options.keep_logs)
+        print(f"lab: {prefix!r} is down" if found else f"lab: no lab with prefix {prefix!r} is up: nothing to do",
+              file=sys.stderr)
     elif options.command == "status":
         status = lab.status()
         print(json.dumps(status, indent=2)) if options.json else _print_status(lab, status)
-        return 0 if status["phase"] == "up" else 3
+        if status["phase"] != "up":
+            return 3
+        return 1 if status["faults"] else 0
     else:
         require_root()
         program = [options.program, *options.arguments]
@@ -133,7 +139,8 @@ def _dispatch(options):
 
 
 def main(argv=None):
-    """Exit status: 0 done, 1 failed, 2 wrong usage, 3 `status` of a lab that is not up; `exec`: the command's own."""
+    """Exit status: 0 done; 1 failed, or `status` of a lab of which a part has ended; 2 wrong usage; 3 `status` of a lab
+    that is not up; `exec`: the command's own."""
     options = _arguments(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
@@ -141,7 +148,7 @@ def main(argv=None):
         return _dispatch(options)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         # Whoever read our output, `head` say, has enough. Nothing is left that Python could fail to flush at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -45,13 +45,14 @@ class Lab:
         `switch_settings` and `agent_settings` go over the default configuration: {"flows": {"capacity": 8}}.
         `weather`: such as "loss=1%,delay=5ms,seed=7", on the cables that `weather_at` names; see weather.py.
         """
-        require_root()
         plan = Plan(self.prefix, backends=backends, clients=clients, routed=routed, haproxy=haproxy,
                     weather=weather, weather_at=weather_at)
+        require_root()
         if with_baton:
             baton.check_binaries(self.bin_dir)
         if plan.forecast:
             weather_of.check_binary(self.bin_dir)
+            weather_of.check_conditions(plan.forecast, self.bin_dir)
         with self._state.locked():
             self._clear_leftovers()
             self.plan = plan
@@ -432,14 +433,16 @@ class Lab:
                     "pin_dir": str(baton.pin_directory(self.plan, host)),
                 }
         vip = {"name": VIP_NAME, "address": VIP, "port": VIP_PORT}
+        weather = self._weather_status()
         return {
             "prefix": self.prefix, "phase": self._state.data["phase"], "run_dir": str(self.run_dir),
+            "faults": _faults(hosts, weather),
             "vip": vip, "vips": [vip], "handoff_port": HANDOFF_PORT,
             "switch": {"config": str(self.run_dir / "switch.toml"), "log": str(self.run_dir / "switch.log"),
                        "admin_socket": str(self.admin_socket), "control": baton.SWITCH_CONTROL,
                        "metrics": f"http://{baton.SWITCH_METRICS}/metrics"},
             "hosts": hosts,
-            "weather": self._weather_status(),
+            "weather": weather,
         }
 
     def _weather_status(self):
@@ -449,6 +452,19 @@ class Lab:
                               "report": self.weather_report(host.name)} for host in self.plan.weathered}
         return {"conditions": self.plan.options["weather"], "at": self.plan.options["weather_at"],
                 "namespace": self.plan.namespace("weather"), "cables": cables}
+
+
+def _faults(hosts, weather):
+    """What a lab once had and has no more, a sentence each."""
+    faults = []
+    for name, host in hosts.items():
+        if not host["is_there"]:
+            faults.append(f"namespace {host['namespace']} is gone")
+        faults += [f"{process.partition('@')[0]} of {name} has ended" for process in host["ended"]]
+    for host, cable in (weather["cables"] if weather else {}).items():
+        if not cable["processes"]:
+            faults.append(f"the weather of {host} has ended")
+    return faults
 
 
 def _mount_bpffs():

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 
+from . import content as content_of
 from .topology import VIP_PORT
 
 ACCESS_LOG = re.compile(r'(?P<client>[\d.]+):(?P<port>\d+) "(?P<request>[^"]*)" (?P<status>\d+) (?P<bytes>\d+) '
@@ -44,10 +45,11 @@ http {{
         listen {port};
         root {content};
 
+        location = / {{ default_type text/plain; return 200 "{index}"; }}
         location = /who {{ default_type text/plain; return 200 "{name}\\n"; }}
         location = /healthz {{ default_type text/plain; return 200 "ok\\n"; }}
-        location /files/ {{ alias {content}/; }}
-        location /video/ {{ alias {content}/; }}
+        location /files/ {{ alias {content}/; autoindex on; }}
+        location /video/ {{ alias {content}/; autoindex on; }}
         # Stands for a service that computes small answers.
         location /db/ {{
             default_type application/json;
@@ -59,6 +61,7 @@ http {{
         location /b/ {{ rewrite ^/b/[^/]+(/.*)$ $1 last; return 404; }}
         # A body of up to 64 MB is read, stored under uploads/<id>, and its length and id are told.
         location /upload {{
+            if ($request_method !~ ^(POST|PUT)$) {{ return 405 "POST or PUT a body here\\n"; }}
             rewrite ^ /$request_id break;
             proxy_method PUT;
             proxy_pass http://unix:{dir}/upload.sock;
@@ -75,6 +78,18 @@ http {{
         }}
     }}
 }}
+"""
+
+# What a backend answers to a GET of /. No quotes and no dollars: it stands in nginx.conf.
+_INDEX = """\
+This is {name} of a Baton lab. It answers:
+  /who          its name
+  /files/SIZE   a file; SIZE is one of {sizes}
+  /video/SIZE   the same file, from the backend for video
+  /slow/SIZE    the same file, at 1 MB/s
+  /db/?id=7     a small JSON text, from the backend for such
+  /upload       POST or PUT a body: it is stored, and its length told
+  /b/NAME/...   any of these, from the backend of that name
 """
 
 _HAPROXY = """\
@@ -108,7 +123,8 @@ def make_nginx_directory(directory):
 
 def nginx_config(name, directory, content):
     """nginx.conf of one backend. `/upload` stands for any handler that reads a request's body to its end."""
-    return _NGINX.format(name=name, dir=directory, content=content, port=VIP_PORT)
+    index = _INDEX.format(name=name, sizes=", ".join(content_of.SIZES)).replace("\n", "\\n")
+    return _NGINX.format(name=name, dir=directory, content=content, port=VIP_PORT, index=index)
 
 
 def haproxy_config(address, services, backends):

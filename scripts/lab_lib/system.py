@@ -10,6 +10,10 @@ class LabError(Exception):
     """Something the lab needs is missing, refused, or did not happen in time. The text is for the user."""
 
 
+class UsageError(LabError):
+    """What was asked for cannot be: nothing was tried, and nothing was made."""
+
+
 def command(argv, *, stdin=None):
     """Run `argv`, return its standard output; raise LabError with its standard error if it fails."""
     try:

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 
 from . import weather as weather_of
-from .system import LabError
+from .system import UsageError
 
 DEFAULT_PREFIX = "baton"
 VIP = "10.60.0.100"
@@ -95,12 +95,12 @@ class Plan:
     def __init__(self, prefix=DEFAULT_PREFIX, *, backends=3, clients=2, routed=0, haproxy=False,
                  weather=None, weather_at=weather_of.DEFAULT_PLACE):
         if not _PREFIX.fullmatch(prefix):
-            raise LabError(f"prefix {prefix!r}: lower-case letters and digits, a letter first, at most 16")
+            raise UsageError(f"prefix {prefix!r}: lower-case letters and digits, a letter first, at most 16")
         for name, count, least in (("backends", backends, 1), ("clients", clients, 1), ("routed", routed, 0)):
             if not least <= count <= HOSTS_PER_NETWORK_MAX:
-                raise LabError(f"{name}: {count} is not within {least}..{HOSTS_PER_NETWORK_MAX}")
+                raise UsageError(f"{name}: {count} is not within {least}..{HOSTS_PER_NETWORK_MAX}")
         if backends + routed > HOSTS_PER_NETWORK_MAX:
-            raise LabError(f"backends and routed together: at most {HOSTS_PER_NETWORK_MAX}")
+            raise UsageError(f"backends and routed together: at most {HOSTS_PER_NETWORK_MAX}")
         self.prefix = prefix
         self.options = {"backends": backends, "clients": clients, "routed": routed, "haproxy": haproxy,
                         "weather": weather, "weather_at": weather_at}
@@ -126,13 +126,13 @@ class Plan:
             hosts.append(Host("weather", "bridge"))
         self.hosts = {host.name: host for host in hosts}
         if self.forecast and not self.weathered:
-            raise LabError(f"weather at {weather_at!r}: no such cable in this lab")
+            raise UsageError(f"weather at {weather_at!r}: no such cable in this lab")
 
     def namespace(self, host_name):
         """The name of a host's network namespace."""
         if host_name not in self.hosts:
             known = ", ".join(n for n, h in self.hosts.items() if h.role != "bridge")
-            raise LabError(f"no host {host_name!r} in this lab: {known}")
+            raise UsageError(f"no host {host_name!r} in this lab: {known}")
         return f"{self.prefix}-{host_name}"
 
     def of_role(self, role):

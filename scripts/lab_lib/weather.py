@@ -6,11 +6,14 @@ Each such cable has a process of its own, whose end A is the host's and whose en
 
 import json
 import os
+import subprocess
 from dataclasses import dataclass
 
-from .system import LabError
+from .system import LabError, UsageError
 
 BINARY = "weather"
+# The program's own exit status for options that cannot be.
+_WRONG_USAGE = 2
 # Whose cables: role of the hosts, and, where it matters, the network they are in.
 PLACES = {"clients": ("client", "clients"), "fabric": ("switch", "data"), "routed": ("backend", "routed")}
 DEFAULT_PLACE = "clients"
@@ -37,21 +40,21 @@ class Forecast:
 def parse(text, place):
     """The Forecast of `loss=1%,delay=5ms,seed=7` at a place of PLACES."""
     if place not in PLACES:
-        raise LabError(f"weather at {place!r}: known are {', '.join(PLACES)}")
+        raise UsageError(f"weather at {place!r}: known are {', '.join(PLACES)}")
     options = {}
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
         if key not in _KEYS or not equals or not value:
-            raise LabError(f"weather {part!r}: KEY=VALUE is needed, where KEY is one of {', '.join(_KEYS)}")
+            raise UsageError(f"weather {part!r}: KEY=VALUE is needed, where KEY is one of {', '.join(_KEYS)}")
         if key in options:
-            raise LabError(f"weather: {key} is given twice")
+            raise UsageError(f"weather: {key} is given twice")
         options[key] = value
     seed = options.pop("seed", "1")
     if not seed.isdecimal() or int(seed) >= 1 << 63:
-        raise LabError(f"weather: seed {seed!r} is no number below 2^63")
+        raise UsageError(f"weather: seed {seed!r} is no number below 2^63")
     if "direction" in options:
         if options["direction"] not in _DIRECTIONS:
-            raise LabError(f"weather: direction {options['direction']!r}: known are {', '.join(_DIRECTIONS)}")
+            raise UsageError(f"weather: direction {options['direction']!r}: known are {', '.join(_DIRECTIONS)}")
         options["direction"] = _DIRECTIONS[options["direction"]]
     return Forecast(int(seed), options, place)
 
@@ -65,6 +68,14 @@ def check_binary(bin_dir):
     """Refuse to start without the program."""
     if not os.access(bin_dir / BINARY, os.X_OK):
         raise LabError(f"{BINARY} not in {bin_dir}: run scripts/build (or give --bin-dir)")
+
+
+def check_conditions(forecast, bin_dir):
+    """Refuse what the program refuses. No interface has a name with a slash: that is where it ends if all else is good."""
+    argv = forecast.argv(bin_dir / BINARY, 0, "/a", "/b", os.devnull)
+    result = subprocess.run(argv, capture_output=True, text=True)
+    if result.returncode == _WRONG_USAGE:
+        raise UsageError(f"weather: {result.stderr.splitlines()[0].removeprefix('error: ').removeprefix('weather: ')}")
 
 
 def report(stats):

@@ -72,12 +72,68 @@ def test_hints_name_the_prefix(own_lab):
 
 
 def test_status_tells_what_ended_and_what_is_gone(own_lab):
-    own_lab.up(backends=1, clients=1, with_baton=False)
-    assert _lab_command("status").returncode == 0
+    own_lab.up(backends=1, clients=1, with_baton=False, weather="delay=1ms")
+    told = _lab_command("status")
+    assert told.returncode == 0 and told.stdout.splitlines()[0] == f"lab {OWN_PREFIX}: up", told
     own_lab.run("backend1", ["kill", "-9", *own_lab.processes.members("nginx@backend1")])
+    own_lab.run("backend1", ["kill", "-9", *own_lab.processes.members("weather@client1")])
     command(["ip", "netns", "delete", own_lab.plan.namespace("client1")])
-    text = _lab_command("status").stdout
-    assert "nginx ENDED, see " in text and f"{OWN_PREFIX}-client1 GONE" in text
+    told = _lab_command("status")
+    assert told.returncode == 1
+    assert "nginx ENDED, see " in told.stdout and f"{OWN_PREFIX}-client1 GONE" in told.stdout
+    assert told.stdout.splitlines()[0] == (
+        f"lab {OWN_PREFIX}: up, but namespace {OWN_PREFIX}-client1 is gone; nginx of backend1 has ended; the weather of "
+        f"client1 has ended")
+    told = _lab_command("status", "--json")
+    assert told.returncode == 1 and len(json.loads(told.stdout)["faults"]) == 3
+
+
+@pytest.mark.parametrize("arguments, why", [
+    (["up", "--backends", "0"], "backends: 0 is not within 1..64"),
+    (["up", "--weather", "lss=2%"], "weather 'lss=2%': KEY=VALUE is needed, where KEY is one of loss, "),
+    (["up", "--weather", "loss=200%"], "weather: invalid value '200%' for '--loss <PERCENT>': allowed are 0% to 100%"),
+    (["up", "--weather", "jitter=100h"], "weather: jitter of 360000s: at most 60s"),
+    (["up", "--weather", "loss=1%", "--weather-at", "routed"], "weather at 'routed': no such cable in this lab"),
+    (["--prefix", "No!", "status"], "prefix 'No!': lower-case letters and digits"),
+], ids=["backends", "key", "value", "condition", "place", "prefix"])
+def test_wrong_usage_is_noticed_before_anything_is_built(own_lab, arguments, why):
+    told = _lab_command(*arguments)
+    assert (told.returncode, told.stdout) == (2, "") and told.stderr.startswith(f"lab: {why}"), told
+    assert told.stderr.count("\n") == 1 and _left() == []
+
+
+def test_a_host_that_does_not_exist_is_wrong_usage_and_down_says_that_it_is_done(own_lab):
+    own_lab.up(backends=1, clients=1, with_servers=False, with_baton=False)
+    told = _lab_command("exec", "backend7", "true")
+    assert told.returncode == 2 and told.stderr.startswith("lab: no host 'backend7' in this lab: "), told
+    told = _lab_command("down")
+    assert (told.returncode, told.stderr) == (0, f"lab: '{OWN_PREFIX}' is down\n")
+    told = _lab_command("down")
+    assert told.returncode == 0 and told.stderr.endswith(": nothing to do\n")
+
+
+def test_what_the_help_says_is_served_is_served(own_lab):
+    own_lab.up(backends=1, clients=1, with_baton=False)
+    base = own_lab.url("", own_lab.address_of("backend1"))
+
+    def status_of(path, *arguments):
+        written = own_lab.run("client1", ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *arguments, base + path])
+        return int(written.stdout)
+
+    told = _lab_command("--help").stdout
+    paths = ("/", "/who", "/files/1k", "/files/50m", "/video/1k", "/video/50m", "/db/?id=7", "/b/backend2/who")
+    for path in paths:
+        assert path in told and status_of(path) == 200, path
+    assert "/slow/1m" in told and status_of("/slow/1k") == 200
+    assert [status_of(path) for path in ("/files/", "/video/")] == [200, 200]
+    assert [status_of("/upload"), status_of("/upload", "--data", "x")] == [405, 201]
+    index = own_lab.run("client1", ["curl", "-s", base + "/"]).stdout
+    assert "backend1" in index and "/files/SIZE" in index and "50m" in index
+
+
+def test_build_tells_of_itself():
+    told = command([SCRIPTS / "build", "--help"])
+    assert "scripts/build --offline" in told and "Exit status" in told and "set -euo" not in told
 
 
 def test_a_reader_that_leaves_early_is_no_fault(own_lab):

@@ -20,6 +20,7 @@ use baton_weather::{Bounds, Chance, Conditions, Filter, Report};
 /// How old the statistics file may be.
 const STATS_PERIOD: Duration = Duration::from_millis(100);
 const EXIT_FAILURE: u8 = 1;
+const EXIT_USAGE: u8 = 2;
 
 /// Stands between two interfaces and makes bad weather on the way: frames are lost, delayed, doubled and put out of order.
 ///
@@ -143,7 +144,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weather: {error:#}");
-            ExitCode::from(EXIT_FAILURE)
+            ExitCode::from(if error.is::<ConditionsError>() { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
 }
