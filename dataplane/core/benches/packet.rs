@@ -59,6 +59,7 @@ fn switch(flow_count_max: usize) -> Switch {
         backends: vec![Backend { address: Ipv4Addr::new(10, 60, 0, 11).into(), usable: true }],
         pools: vec![Pool { members: vec![BackendIndex(0)] }],
         rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
+        error_pages: Arc::default(),
         keys: KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key"),
     };
     let settings = Settings {
@@ -73,9 +74,15 @@ fn switch(flow_count_max: usize) -> Switch {
         window_scale: 7,
     };
     let (counters, entropy) = (Arc::new(Counters::default()), Entropy::from_seed(1));
-    let mut switch =
-        Switch::new(Lcore { number: 0, mac: SWITCH }, settings, Arc::new(snapshot), counters, entropy, NOW)
-            .expect("good settings");
+    let mut switch = Switch::new(
+        Lcore { number: 0, count: 1, mac: SWITCH },
+        settings,
+        Arc::new(snapshot),
+        counters,
+        entropy,
+        NOW,
+    )
+    .expect("good settings");
     switch.learn(Learned { address: Ipv4Addr::new(10, 60, 0, 11), mac: BACKEND }, NOW);
     switch
 }

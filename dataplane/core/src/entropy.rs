@@ -13,6 +13,14 @@ impl Entropy {
         Self { state: seed }
     }
 
+    /// Returns a key of 128 bits.
+    pub fn key(&mut self) -> [u8; 16] {
+        let mut key = [0; 16];
+        let bits = self.bits().to_be_bytes().into_iter().chain(self.bits().to_be_bytes());
+        key.iter_mut().zip(bits).for_each(|(place, byte)| *place = byte);
+        key
+    }
+
     /// Returns 64 bits.
     pub const fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::indexing_slicing))]
 
 pub mod cookie;
+mod deadlines;
 pub mod entropy;
 pub mod flow;
 pub mod frame;

@@ -13,6 +13,6 @@ pub enum Verdict {
     Absorb,
     /// Free it: it is good for nothing, for the reason given.
     Drop(DropReason),
-    /// Give it, unchanged, to the `Switch` of this lcore: it answers something that one asked.
+    /// Give it, as it is now, to the `Switch` of this lcore: it answers something that one asked, or may speak of its flow.
     Steer(u8),
 }

@@ -25,6 +25,8 @@ pub const ATTEMPTS_MAX: usize = 4;
 pub struct FlowSettings {
     /// Entries allocated at start.
     pub count_max: usize,
+    /// For flows whose owner is being looked for: how long to wait for an answer.
+    pub asking: Micros,
     /// For flows whose request head is unfinished.
     pub holding: Micros,
     /// For flows whose client has not acknowledged a byte of the backend.
@@ -33,6 +35,8 @@ pub struct FlowSettings {
     pub established: Micros,
     /// For flows whose client sent FIN or RST.
     pub closing: Micros,
+    /// For flows whose request the switch answered itself, from then on.
+    pub answered: Micros,
 }
 
 /// What makes a socket of the base segment: the fields of the handoff header that stay the same for a flow.
@@ -54,23 +58,43 @@ pub struct Base {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefusedBy {
     backends: [BackendIndex; ATTEMPTS_MAX],
-    count: usize,
+    count: u8,
 }
 
 impl RefusedBy {
     /// Notes a refusal. Says whether another backend may be tried.
     pub fn note(&mut self, backend: BackendIndex) -> bool {
-        if let Some(place) = self.backends.get_mut(self.count) {
+        if let Some(place) = self.backends.get_mut(usize::from(self.count)) {
             *place = backend;
             self.count += 1;
         }
-        self.count < ATTEMPTS_MAX
+        usize::from(self.count) < ATTEMPTS_MAX
     }
 
     /// Says whether this backend refused.
     pub fn contains(&self, backend: BackendIndex) -> bool {
-        self.backends.iter().take(self.count).any(|refused| *refused == backend)
+        self.backends.iter().take(usize::from(self.count)).any(|refused| *refused == backend)
     }
+}
+
+/// What is known of a request head that came in one segment, so that it cannot change on its way to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadMark {
+    /// Its length in bytes.
+    pub bytes: u16,
+    /// A keyed hash of it.
+    pub digest: u64,
+}
+
+/// How far the search for a flow's owner is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// How often the backends were asked.
+    pub count: u8,
+    /// Which of the first 64 backends said that they do not have it.
+    pub denied: u64,
+    /// Whether its client has reset it: then it is not answered.
+    pub is_reset: bool,
 }
 
 /// One client connection.
@@ -78,7 +102,7 @@ impl RefusedBy {
 pub struct Flow {
     /// Whose it is.
     pub tuple: FourTuple,
-    /// Which backend has it; meaningless while [`State::Holding`].
+    /// Which backend has it; meaningless while [`State::Asking`], [`State::Holding`] or [`State::Answered`].
     pub backend: BackendIndex,
     /// The pool it was chosen from, for the next choice if the backend refuses.
     pub pool: PoolIndex,
@@ -86,7 +110,7 @@ pub struct Flow {
     pub generation: Generation,
     /// What makes its socket.
     pub base: Base,
-    /// Where the beginning of its request head is kept, while [`State::Holding`].
+    /// Where bytes of it are kept: of its request head until the backend has them, or of the error page.
     pub hold: Option<HoldIndex>,
     /// The highest sequence number its client has sent up to; says whether a FIN or RST is to be believed.
     pub sent_until: Seq,
@@ -94,11 +118,16 @@ pub struct Flow {
     pub client_mac: EthernetAddress,
     /// Client ISN of a SYN seen since, which may open a new connection with the same 4-tuple.
     pub reopened: Option<Seq>,
+    /// What its request head was, if that came in one segment and the flow is not confirmed.
+    pub head: Option<HeadMark>,
     /// Backends that refused it.
     pub refused_by: RefusedBy,
+    /// The search for its owner, if there was one.
+    pub search: Search,
     /// When its first byte came.
     pub created: Micros,
-    /// When its client's last packet came. Stands still while [`State::Holding`]: a head that grows buys no time.
+    /// When its client's last packet came. Stands still while [`State::Holding`] and
+    /// [`State::Answered`]: a head that grows buys no time. While [`State::Asking`], when the backends were last asked.
     pub last_seen: Micros,
 }
 

@@ -13,21 +13,26 @@ pub(super) const NIL: u32 = u32::MAX;
 /// Which timeout counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
+    Asking,
     Holding,
     Unconfirmed,
     Established,
     Closing,
+    Answered,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 4] = [Self::Holding, Self::Unconfirmed, Self::Established, Self::Closing];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Asking, Self::Holding, Self::Unconfirmed, Self::Established, Self::Closing, Self::Answered];
 
     pub(super) const fn of(state: State) -> Self {
         match state {
+            State::Asking => Self::Asking,
             State::Holding => Self::Holding,
             State::Unconfirmed => Self::Unconfirmed,
             State::Established => Self::Established,
             State::ClosingUnconfirmed | State::Closing => Self::Closing,
+            State::Answered => Self::Answered,
         }
     }
 }

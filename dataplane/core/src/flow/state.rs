@@ -3,6 +3,8 @@
 /// Where a flow stands. `docs/ARCHITECTURE.md` draws it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
+    /// It is not known who has it; the backends are asked.
+    Asking,
     /// The request head is unfinished; no backend is chosen.
     Holding,
     /// Handed off; every packet carries the handoff header, so that a lost or reordered handoff needs nothing else.
@@ -13,6 +15,8 @@ pub enum State {
     ClosingUnconfirmed,
     /// As established, and the client has sent FIN or RST.
     Closing,
+    /// The switch itself answers the request, with an error, and closes the connection.
+    Answered,
 }
 
 /// What a packet says about the life of its flow.
@@ -26,34 +30,64 @@ pub enum Event {
     Finish,
     /// The client resets the connection.
     Reset,
+    /// A backend says that it has the connection.
+    Claim,
+    /// The request cannot be served: the switch answers it.
+    Refuse,
+}
+
+impl Event {
+    /// Every event.
+    pub const ALL: [Self; 6] =
+        [Self::Dispatch, Self::Confirm, Self::Finish, Self::Reset, Self::Claim, Self::Refuse];
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 5] =
-        [Self::Holding, Self::Unconfirmed, Self::Established, Self::ClosingUnconfirmed, Self::Closing];
+    pub const ALL: [Self; 7] = [
+        Self::Asking,
+        Self::Holding,
+        Self::Unconfirmed,
+        Self::Established,
+        Self::ClosingUnconfirmed,
+        Self::Closing,
+        Self::Answered,
+    ];
 
     /// Returns the state after `event`; `None` when the flow is over.
     #[must_use]
     pub const fn after(self, event: Event) -> Option<Self> {
         Some(match (self, event) {
-            // Nothing was promised to anybody yet: a head that can no longer be finished is forgotten.
-            (Self::Holding, Event::Finish | Event::Reset) => return None,
-            (Self::Holding, Event::Dispatch) => Self::Unconfirmed,
-            (Self::Holding, Event::Confirm) => Self::Holding,
+            // No backend has anything of it that we know of: with its client, it is over.
+            (Self::Asking | Self::Holding | Self::Answered, Event::Reset) => return None,
+            // An error page goes to clients that only the switch has spoken to.
+            (Self::Asking | Self::Holding | Self::Unconfirmed | Self::ClosingUnconfirmed, Event::Refuse) => {
+                Self::Answered
+            }
+            (Self::Asking, Event::Claim) => Self::Established,
+            (Self::Asking | Self::Holding, Event::Dispatch) => Self::Unconfirmed,
 
-            (Self::Unconfirmed, Event::Confirm) => Self::Established,
+            (Self::Unconfirmed, Event::Confirm | Event::Claim) => Self::Established,
+            (Self::ClosingUnconfirmed, Event::Confirm | Event::Claim) => Self::Closing,
             // A RST, too, leaves the flow for a while: what is still on its way behind it must find the backend.
             (Self::Unconfirmed, Event::Finish | Event::Reset) => Self::ClosingUnconfirmed,
             (Self::Established, Event::Finish | Event::Reset) => Self::Closing,
-            (Self::ClosingUnconfirmed, Event::Confirm) => Self::Closing,
 
+            // Everything else changes nothing.
+            (Self::Asking, Event::Confirm | Event::Finish) => Self::Asking,
+            (Self::Holding, Event::Confirm | Event::Finish | Event::Claim) => Self::Holding,
             (Self::Unconfirmed, Event::Dispatch) => Self::Unconfirmed,
-            (Self::Established, Event::Dispatch | Event::Confirm) => Self::Established,
+            (Self::Established, Event::Dispatch | Event::Confirm | Event::Claim | Event::Refuse) => {
+                Self::Established
+            }
             (Self::ClosingUnconfirmed, Event::Dispatch | Event::Finish | Event::Reset) => {
                 Self::ClosingUnconfirmed
             }
             (Self::Closing, _) => Self::Closing,
+            (
+                Self::Answered,
+                Event::Dispatch | Event::Confirm | Event::Finish | Event::Claim | Event::Refuse,
+            ) => Self::Answered,
         })
     }
 

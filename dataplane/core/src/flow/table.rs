@@ -8,14 +8,21 @@ use crate::flow::index::Index;
 use crate::flow::queue::{Class, Link, NIL, Queue};
 use crate::flow::{Flow, FlowSettings, State};
 
-/// How many of the oldest closing flows are looked at to make room for one.
+/// How many flows of a kind are looked at to make room for one.
 const EVICTION_LOOKS_MAX: usize = 16;
 /// How long a closing flow must have been quiet to be given up early.
 const EVICTION_QUIET: Micros = Micros::from_secs(1);
+/// How long an established flow must have been idle to be given up early.
+const EVICTION_IDLE: Micros = Micros::from_secs(10);
 
 /// Names a flow in the table; good until the flow is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowId(u32);
+
+impl FlowId {
+    /// Names no flow.
+    pub const NONE: Self = Self(NIL);
+}
 
 /// Every entry is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -42,22 +49,18 @@ impl FlowTable {
     /// Allocates a table.
     pub fn new(settings: &FlowSettings, entropy: &mut Entropy) -> Self {
         let count_max = u32::try_from(settings.count_max).unwrap_or(NIL - 1).min(NIL - 1);
-        let mut key = [0; 16];
-        for (place, byte) in
-            key.iter_mut().zip(entropy.bits().to_be_bytes().into_iter().chain(entropy.bits().to_be_bytes()))
-        {
-            *place = byte;
-        }
         Self {
-            index: Index::new(settings.count_max, key),
+            index: Index::new(settings.count_max, entropy.key()),
             slots: (0..count_max).map(|_| None).collect(),
             free: (0..count_max).rev().collect(),
             queues: Class::ALL.map(|class| {
                 Queue::new(match class {
+                    Class::Asking => settings.asking,
                     Class::Holding => settings.holding,
                     Class::Unconfirmed => settings.unconfirmed,
                     Class::Established => settings.established,
                     Class::Closing => settings.closing,
+                    Class::Answered => settings.answered,
                 })
             }),
         }
@@ -126,7 +129,16 @@ impl FlowTable {
         }
     }
 
-    /// Returns a flow whose time is up; it must then be removed. `looks` is how many flows may be looked at and is lowered by
+    /// Starts a flow's timeout anew, for one whose time was up.
+    pub fn renew(&mut self, id: FlowId, now: Micros) {
+        let Some(slot) = self.slot_mut(id.0) else { return };
+        slot.flow.last_seen = now;
+        let class = Class::of(slot.state);
+        self.dequeue(id.0, class);
+        self.enqueue(id.0, class, now);
+    }
+
+    /// Returns a flow whose time is up; it must then be removed or renewed. `looks` is how many flows may be looked at and is lowered by
     /// those that were, so that a caller who asks again stays within its bound.
     pub fn expired(&mut self, now: Micros, looks: &mut usize) -> Option<FlowId> {
         for class in Class::ALL {
@@ -145,15 +157,23 @@ impl FlowTable {
         None
     }
 
-    /// Returns a closing flow to give up for the sake of a new one; it must then be removed.
+    /// Returns a flow to give up for the sake of a new one; it must then be removed. Closing flows go first, then established
+    /// ones that have been idle: their backends are asked for them when their clients go on.
     pub fn evict(&mut self, now: Micros) -> Option<FlowId> {
+        [(Class::Closing, EVICTION_QUIET), (Class::Established, EVICTION_IDLE)]
+            .into_iter()
+            .find_map(|(class, quiet)| self.evict_from(class, quiet, now))
+    }
+
+    fn evict_from(&mut self, class: Class, quiet: Micros, now: Micros) -> Option<FlowId> {
         for _ in 0..EVICTION_LOOKS_MAX {
-            let (first, slot) = self.first(Class::Closing)?;
-            if now.since(slot.flow.last_seen) >= EVICTION_QUIET {
+            let (first, slot) = self.first(class)?;
+            // A flow with bytes kept for it has something left to do.
+            if now.since(slot.flow.last_seen) >= quiet && slot.flow.hold.is_none() {
                 return Some(FlowId(first));
             }
-            self.dequeue(first, Class::Closing);
-            self.enqueue(first, Class::Closing, now);
+            self.dequeue(first, class);
+            self.enqueue(first, class, now);
         }
         None
     }
@@ -185,22 +205,26 @@ impl FlowTable {
     }
 
     const fn queue(&self, class: Class) -> &Queue {
-        let [holding, unconfirmed, established, closing] = &self.queues;
+        let [asking, holding, unconfirmed, established, closing, answered] = &self.queues;
         match class {
+            Class::Asking => asking,
             Class::Holding => holding,
             Class::Unconfirmed => unconfirmed,
             Class::Established => established,
             Class::Closing => closing,
+            Class::Answered => answered,
         }
     }
 
     const fn queue_mut(&mut self, class: Class) -> &mut Queue {
-        let [holding, unconfirmed, established, closing] = &mut self.queues;
+        let [asking, holding, unconfirmed, established, closing, answered] = &mut self.queues;
         match class {
+            Class::Asking => asking,
             Class::Holding => holding,
             Class::Unconfirmed => unconfirmed,
             Class::Established => established,
             Class::Closing => closing,
+            Class::Answered => answered,
         }
     }
 

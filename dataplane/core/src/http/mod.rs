@@ -1,10 +1,15 @@
-//! Request heads of HTTP/1 (RFC 9112): enough of them to dispatch by, and not a byte more.
+//! Request heads of HTTP/1 (RFC 9112): enough of them to dispatch by, and not a byte more; and what is answered to those
+//! that cannot be served.
 //!
 //! Parsing is `httparse`'s. This room adds what it leaves open: a bound on bytes, one host, the forms of the request target.
 //! It is given the bytes of the stream from the first one on and never keeps any.
 
+mod refusal;
+
 use core::mem::MaybeUninit;
 use core::net::Ipv6Addr;
+
+pub use refusal::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
 
 /// Header fields a head may have.
 pub const HEADER_COUNT_MAX: usize = 128;

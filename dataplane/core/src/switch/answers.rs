@@ -1,21 +1,34 @@
 //! What backends say: handoff messages to the switch's own address.
 
-use handoff_proto::header::TUNNEL_BYTES_V4;
-use handoff_proto::{FRESHNESS_PAST, Generation, MessageType, Micros};
+use core::net::Ipv4Addr;
 
-use crate::flow::FlowId;
+use handoff_proto::header::LCORE_ANY;
+use handoff_proto::{FRESHNESS_PAST, Generation, MessageType, Micros};
+use smoltcp::wire::TcpControl;
+
+use crate::flow::{FlowId, State};
 use crate::frame::Frame;
-use crate::ids::VipIndex;
+use crate::http::Refusal;
+use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
-use crate::switch::{Arrival, Switch};
+use crate::switch::ask::FIT_BYTES;
+use crate::switch::error_page::{Farewell, is_head_request};
+use crate::switch::hold::PageClient;
+use crate::switch::{Outbox, Switch};
 use crate::tunnel::{self, Answer};
 use crate::verdict::Verdict;
-use crate::wire::{self, Ipv4, Segment};
+use crate::wire::{self, Ethernet, TcpAnswer};
 
 impl Switch {
     /// Decides about a UDP datagram to the switch itself. Nothing in it is believed before its tag is verified,
     /// not even whose it is: a forgery must not fill another lcore's inbox.
-    pub(super) fn answer(&mut self, frame: &mut Frame<'_>, now: Micros) -> Result<Verdict, DropReason> {
+    pub(super) fn answer(
+        &mut self,
+        frame: &mut Frame<'_>,
+        source: Ipv4Addr,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
         let answer = Answer::parse(frame.bytes()).map_err(|_| DropReason::AnswerMalformed)?;
         let (_, key) =
             self.tag_keys.iter().find(|(id, _)| *id == answer.header.key_id).ok_or(DropReason::AnswerKey)?;
@@ -25,13 +38,17 @@ impl Switch {
         if !answer.is_fresh(now, FRESHNESS_PAST) {
             return Err(DropReason::AnswerStale);
         }
-        if answer.header.lcore != self.lcore.number {
+        if answer.header.lcore != self.lcore.number && answer.header.lcore != LCORE_ANY {
             self.counters.count(Event::Steered);
             return Ok(Verdict::Steer(answer.header.lcore));
         }
+        let from = self.paths.iter().position(|path| path.address == source);
+        let from = from.and_then(|at| u16::try_from(at).ok()).map(BackendIndex);
+        let from = from.ok_or(DropReason::AnswerUnexpected)?;
         match answer.header.kind {
-            MessageType::Refused => self.refused(frame, &answer, now),
-            MessageType::Gone => Err(DropReason::AnswerGone),
+            MessageType::Refused => self.refused(frame, &answer, from, now, out),
+            MessageType::Gone => self.gone(frame, &answer, from, now, out),
+            MessageType::Mine => self.mine(&answer, from, now, out),
             _ => Err(DropReason::AnswerUnexpected),
         }
     }
@@ -42,20 +59,37 @@ impl Switch {
         &mut self,
         frame: &mut Frame<'_>,
         answer: &Answer,
+        from: BackendIndex,
         now: Micros,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let id = self.flows.find(&answer.tuple).ok_or(DropReason::AnswerUnexpected)?;
         let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerUnexpected)?;
         self.counters.count(Event::HandoffsRefused);
         let refused = answer.header.generation;
-        if refused.newer_than(flow.generation) || state.is_confirmed() || flow.hold.is_some() {
+        let is_handed_off = matches!(state, State::Unconfirmed | State::ClosingUnconfirmed);
+        if !is_handed_off || refused.newer_than(flow.generation) {
             return Err(DropReason::AnswerUnexpected);
         }
-        if refused == flow.generation && !self.try_another(id, now) {
-            return self.reset_refused(frame, id, now);
+        let hold = flow.hold;
+        if refused == flow.generation {
+            if flow.backend != from {
+                return Err(DropReason::AnswerUnexpected);
+            }
+            if !self.try_another(id, now) {
+                let is_head = is_head_request(answer.inner.payload(frame.bytes()));
+                self.refuse_by_all(id, is_head, now, out);
+                return Ok(Verdict::Absorb);
+            }
+            if let Some(index) = hold {
+                self.send_head(id, index, now, out);
+                return Ok(Verdict::Absorb);
+            }
+        } else if hold.is_some() {
+            return Ok(Verdict::Absorb); // the whole head went to the next backend with the first refusal
         }
         let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerUnexpected)?;
-        let (outer, header) = self.tunnel_headers(flow, state, now)?;
+        let (outer, header) = self.tunnel_headers(flow, flow.backend, MessageType::Handoff, now)?;
         tunnel::rewrap(frame, &outer, &header, self.settings.mtu_bytes)?;
         self.count_tunnelled(state);
         Ok(Verdict::Forward)
@@ -77,20 +111,88 @@ impl Switch {
         true
     }
 
-    /// Nobody took the handoff: turns the packet that came back into a RST for its client and forgets the flow.
-    fn reset_refused(
+    /// Nobody took the handoff: its client is told.
+    fn refuse_by_all(&mut self, id: FlowId, is_head: bool, now: Micros, out: &mut impl Outbox) {
+        let Some((flow, state)) = self.flows.get(id) else { return };
+        let hold = flow.hold.and_then(|index| self.holds.get(index));
+        let farewell = Farewell {
+            refusal: Refusal::RefusedByAll,
+            with_body: !hold.map_or(is_head, |hold| is_head_request(hold.bytes())),
+            client: PageClient { next: flow.sent_until, is_finished: state == State::ClosingUnconfirmed },
+            tsval: hold.map_or(flow.base.tsval, |hold| hold.tsval),
+        };
+        self.say_farewell(id, &farewell, now, out);
+    }
+
+    /// A backend has no socket for a packet it got.
+    fn gone(
         &mut self,
         frame: &mut Frame<'_>,
-        id: FlowId,
+        answer: &Answer,
+        from: BackendIndex,
         now: Micros,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
-        let flow = self.forget(id).ok_or(DropReason::AnswerUnexpected)?;
-        // Behind the tunnel headers lies the client's packet; what is left in front of it becomes its Ethernet header.
-        frame.strip(TUNNEL_BYTES_V4).map_err(|_| DropReason::AnswerMalformed)?;
-        wire::redirect(frame, flow.client_mac, self.lcore.mac);
-        let ip = Ipv4::parse(frame.bytes())?;
-        let segment = Segment::parse(frame.bytes(), &ip)?;
-        let arrival = Arrival { segment, vip: VipIndex(0), client_mac: flow.client_mac, ip, now };
-        self.refuse(frame, &arrival, DropReason::RefusedByAll)
+        let Some(id) = self.flows.find(&answer.tuple) else {
+            // About a packet that came without a header, and so without the number of its lcore.
+            let is_for_any = answer.header.lcore == LCORE_ANY;
+            return is_for_any.then(|| self.pass_round(frame)).flatten().ok_or(DropReason::AnswerGone);
+        };
+        let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerGone)?;
+        let known = answer.header.generation;
+        match state {
+            State::Asking => return self.denied(answer, id, from, now, out),
+            State::Holding | State::Answered => return Err(DropReason::AnswerGone),
+            State::Unconfirmed | State::Established | State::ClosingUnconfirmed | State::Closing => {}
+        }
+        if flow.backend != from {
+            return Err(DropReason::AnswerGone);
+        }
+        if known.newer_than(flow.generation) {
+            // Another switch has handed the 4-tuple off since: this flow is no more.
+            self.forget(id);
+            return Ok(Verdict::Absorb);
+        }
+        // Without a generation the backend remembers nothing of the 4-tuple. An older one than the flow's means that its handoff
+        // is still on its way, and asked questions (WHO-HAS) may have overtaken it.
+        let is_current = known == flow.generation || known == Generation(0);
+        let inner = &answer.inner;
+        let is_bare = inner.payload_bytes == 0 && !inner.fin;
+        // What a question quotes is no packet of the client. An answer to one may be older than the handoff; and the packets
+        // themselves come to the same.
+        let is_question = is_bare && (inner.seq, inner.ack) == (flow.base.seq, flow.base.ack);
+        // A packet of an earlier connection may come late to a backend that remembers nothing of it. The RST a connection was
+        // found by need not have acknowledged anything.
+        let is_strange = inner.seq.distance_from(flow.sent_until).unsigned_abs() > FIT_BYTES
+            || inner.ack.before(flow.base.ack) && !flow.search.is_reset;
+        let may_be_early = !state.is_confirmed() && (known == Generation(0) || is_bare);
+        // What ends a connection on both sides needs no answer; everything else would hang without one.
+        let needs_no_answer = inner.rst || is_bare && state != State::Established;
+        if !is_current || may_be_early || needs_no_answer || is_question || is_strange {
+            return Err(DropReason::AnswerGone);
+        }
+        self.counters.count(Event::FlowsGone);
+        let reset = TcpAnswer::new(inner.ack, None, TcpControl::Rst);
+        self.send_to_client(id, &reset, Event::ResetsSent, out);
+        self.forget(id);
+        Ok(Verdict::Absorb)
+    }
+
+    /// Gives a frame that speaks of a flow this lcore does not have to another; `None` when all have seen it. It goes round in
+    /// the order of their numbers, from the first on, with the port's own address as its source for a mark.
+    pub(super) fn pass_round(&self, frame: &mut Frame<'_>) -> Option<Verdict> {
+        let own = self.lcore.mac;
+        let is_going_round = Ethernet::parse(frame.bytes()).is_ok_and(|ethernet| ethernet.source == own);
+        let next = match self.lcore.number {
+            number if is_going_round => number.checked_add(1)?,
+            0 => 1,
+            _ => 0,
+        };
+        if next >= self.lcore.count {
+            return None;
+        }
+        wire::redirect(frame, own, own);
+        self.counters.count(Event::Steered);
+        Some(Verdict::Steer(next))
     }
 }

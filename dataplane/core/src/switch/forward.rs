@@ -9,12 +9,14 @@ use handoff_proto::tcp::WSCALE_MAX;
 
 use crate::flow::{Event as Life, Flow, FlowId, State};
 use crate::frame::Frame;
-use crate::ids::HoldIndex;
+use crate::http::Refusal;
+use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
+use crate::switch::ask::FIT_BYTES;
 use crate::switch::{Arrival, EXPIRY_LOOKS_MAX, Outbox, SCRATCH_HEADROOM, Switch};
 use crate::tunnel::{self, Outer, WrapError};
 use crate::verdict::Verdict;
-use crate::wire::{self, ETHERNET_BYTES, Ethernet, Ipv4, Segment};
+use crate::wire::{self, ETHERNET_BYTES};
 
 /// The largest window that needs no shift (RFC 9293, section 3.1).
 const UNSCALED_WINDOW: u32 = 65_535;
@@ -26,7 +28,11 @@ const WINDOW_GROWTH: u32 = 4;
 /// Less would lose track of an upload for good where more than that is lost on its way to the switch; a whole scaled window
 /// for all would make a forged FIN that much easier to place.
 fn distance_max(flow: &Flow) -> u32 {
-    let shift = flow.base.negotiated.wscale.map_or(0, |shifts| shifts.receive.min(WSCALE_MAX));
+    let Some(shifts) = flow.base.negotiated.wscale else {
+        // Of a connection of the switch's former life neither the shift nor how much came is known.
+        return if flow.search.count > 0 { FIT_BYTES } else { UNSCALED_WINDOW };
+    };
+    let shift = shifts.receive.min(WSCALE_MAX);
     let sent = flow.sent_until.distance_from(flow.base.seq).unsigned_abs();
     sent.saturating_mul(WINDOW_GROWTH).clamp(UNSCALED_WINDOW, UNSCALED_WINDOW << shift)
 }
@@ -42,15 +48,23 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let (flow, state) = self.flows.get(id).ok_or(DropReason::UnknownFlow)?;
         if self.belongs_to_a_new_connection(flow, arrival) {
-            return self.reopened(frame, arrival, id);
+            return self.reopened(frame, arrival, id, out);
         }
-        if state == State::Holding {
-            return self.more_data(frame, arrival, id, out);
+        match state {
+            State::Holding => return self.more_data(frame, arrival, id, out),
+            State::Asking => return self.asked(frame, arrival, id, out),
+            State::Answered => return self.answered(frame, arrival, id),
+            State::Unconfirmed | State::Established | State::ClosingUnconfirmed | State::Closing => {}
         }
         let flags = arrival.segment.flags;
-        if !state.is_confirmed() || flags.fin || flags.rst {
+        let has_hold = flow.hold.is_some();
+        if !state.is_confirmed() || has_hold || flags.fin || flags.rst {
             arrival.verify(frame)?;
         }
+        if (has_hold || !state.is_confirmed()) && !self.keeps_the_head(frame, arrival, id) {
+            return Err(DropReason::HeadChanged);
+        }
+        self.note_stamps_of_held(arrival, id);
         self.follow(arrival, id);
         self.send_on(frame, arrival, id)
     }
@@ -72,6 +86,7 @@ impl Switch {
         frame: &mut Frame<'_>,
         arrival: &Arrival,
         id: FlowId,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
         if segment.flags.rst {
@@ -80,11 +95,11 @@ impl Switch {
         arrival.verify(frame)?;
         let opened = self.flows.get(id).and_then(|(flow, _)| flow.reopened);
         if segment.payload_bytes == 0 || opened != Some(segment.seq.sub(1)) {
-            return self.idle(frame, arrival);
+            return self.idle(frame, arrival)?.ok_or(DropReason::UnknownFlow);
         }
         let previous = self.forget(id).map(|flow| flow.generation);
         self.counters.count(Event::FlowsReplaced);
-        self.unknown(frame, arrival, previous)
+        self.unknown(frame, arrival, previous, out)
     }
 
     /// Takes in what a segment says about the life of its flow.
@@ -109,6 +124,9 @@ impl Switch {
         if believed {
             let event = if segment.flags.rst { Life::Reset } else { Life::Finish };
             self.live(id, event, arrival.now);
+            if event == Life::Reset {
+                self.release_hold(id); // nobody waits for it any more
+            }
         } else if segment.flags.fin || segment.flags.rst {
             self.counters.count(Event::FinUnbelieved);
         }
@@ -119,10 +137,12 @@ impl Switch {
         let Some((_, before)) = self.flows.get(id) else { return };
         match before.after(event) {
             Some(after) if after != before => {
-                if after.is_confirmed() && !before.is_confirmed() {
-                    self.counters.count(Event::Confirmed);
-                }
                 self.flows.set_state(id, after, now);
+                // A backend's claim confirms nothing of what is kept for it: it may lack all of that.
+                if event == Life::Confirm && !before.is_confirmed() {
+                    self.counters.count(Event::Confirmed);
+                    self.confirmed(id);
+                }
             }
             Some(_) => {}
             None => {
@@ -146,33 +166,11 @@ impl Switch {
             self.counters.count(Event::ForwardedDirect);
             return Ok(Verdict::Forward);
         }
-        let (outer, header) = self.tunnel_headers(flow, state, arrival.now)?;
+        let kind = if state.is_confirmed() { MessageType::Forward } else { MessageType::Handoff };
+        let (outer, header) = self.tunnel_headers(flow, flow.backend, kind, arrival.now)?;
         tunnel::wrap(frame, &outer, &header, self.settings.mtu_bytes)?;
         self.count_tunnelled(state);
         Ok(Verdict::Forward)
-    }
-
-    /// Sends the segments of a held head, in order.
-    pub(super) fn send_held(&mut self, id: FlowId, hold: HoldIndex, now: Micros, out: &mut impl Outbox) {
-        let Some((&flow, state)) = self.flows.get(id) else { return };
-        // The last one kept is the one being decided about; it follows by its verdict.
-        let count = self.holds.frames(hold).count().saturating_sub(1);
-        let (outer, header) = match self.tunnel_headers(&flow, state, now) {
-            Ok(headers) => headers,
-            Err(reason) => return (0..count).for_each(|_| self.counters.count_drop(reason)),
-        };
-        for (headers, payload) in self.holds.frames(hold).take(count) {
-            let Some(mut frame) = fill(&mut self.scratch, headers, payload) else {
-                self.counters.count_drop(DropReason::TooLong);
-                continue;
-            };
-            let wrapped = tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes);
-            match wrapped {
-                Ok(()) if out.transmit(frame.bytes()) => self.counters.count(Event::HandoffPackets),
-                Ok(()) => self.counters.count(Event::TransmitFailed),
-                Err(error) => self.counters.count_drop(error.into()),
-            }
-        }
     }
 
     pub(super) fn count_tunnelled(&self, state: State) {
@@ -183,18 +181,19 @@ impl Switch {
         });
     }
 
-    /// Makes what goes in front of a packet of a flow.
+    /// Makes what goes in front of a packet of a flow on its way to a backend.
     pub(super) fn tunnel_headers(
         &self,
         flow: &Flow,
-        state: State,
+        backend: BackendIndex,
+        kind: MessageType,
         now: Micros,
     ) -> Result<(Outer, [u8; handoff_proto::header::HEADER_BYTES]), DropReason> {
-        let path = self.paths.get(usize::from(flow.backend.0)).ok_or(DropReason::NoNextHop)?;
+        let path = self.paths.get(usize::from(backend.0)).ok_or(DropReason::NoNextHop)?;
         let mac = self.neighbors.mac(path.hop).ok_or(DropReason::NoNextHop)?;
         let (key_id, key) = self.tag_keys.first().ok_or(DropReason::AnswerKey)?;
         let header = Header {
-            kind: if state.is_confirmed() { MessageType::Forward } else { MessageType::Handoff },
+            kind,
             negotiated: flow.base.negotiated,
             key_id: *key_id,
             base_seq: flow.base.seq,
@@ -216,44 +215,25 @@ impl Switch {
         Ok((outer, header.emit(&flow.tuple, key)))
     }
 
-    /// Removes flows whose time is up.
+    /// Ends flows whose time is up, and goes on with those that have something left to do.
     pub(super) fn expire_flows(&mut self, now: Micros, out: &mut impl Outbox) {
         let mut looks = EXPIRY_LOOKS_MAX;
         while let Some(id) = self.flows.expired(now, &mut looks) {
-            if let Some((&flow, _)) = self.flows.get(id)
-                && let Some(hold) = flow.hold
-            {
-                self.counters.count(Event::HoldsExpired);
-                self.reset_held(hold, out);
+            match self.flows.get(id).map(|(_, state)| state) {
+                Some(State::Asking) => self.asking_expired(id, now, out),
+                Some(State::Holding) if self.refuse_held(id, Refusal::Unfinished, now, out).is_ok() => {}
+                Some(State::Answered) => self.answered_expired(id, out),
+                // What was acknowledged is owed however long the client says nothing: the steps of the debt are its bound.
+                Some(_) if self.flows.get(id).is_some_and(|(flow, _)| flow.hold.is_some()) => {
+                    self.flows.renew(id, now);
+                }
+                _ => {
+                    self.forget(id);
+                    self.counters.count(Event::FlowsExpired);
+                }
             }
-            self.forget(id);
-            self.counters.count(Event::FlowsExpired);
         }
     }
-
-    /// Resets the client of a head that was never finished, so that it learns.
-    fn reset_held(&mut self, hold: HoldIndex, out: &mut impl Outbox) {
-        let Some((headers, payload)) = self.holds.frames(hold).last() else { return };
-        let Some(mut frame) = fill(&mut self.scratch, headers, payload) else { return };
-        let reset = Ethernet::parse(frame.bytes())
-            .and_then(|_| Ipv4::parse(frame.bytes()))
-            .and_then(|ip| Segment::parse(frame.bytes(), &ip))
-            .is_ok_and(|segment| wire::answer_tcp(&mut frame, &segment, &wire::reset_for(&segment)).is_ok());
-        if reset && out.transmit(frame.bytes()) {
-            self.counters.count(Event::ResetsSent);
-        } else {
-            self.counters.count(Event::TransmitFailed);
-        }
-    }
-}
-
-/// Puts a frame together in the scratch buffer.
-fn fill<'s>(scratch: &'s mut [u8], headers: &[u8], payload: &[u8]) -> Option<Frame<'s>> {
-    let mut frame = Frame::new(scratch, SCRATCH_HEADROOM, headers.len() + payload.len())?;
-    let (front, back) = frame.bytes_mut().split_at_mut_checked(headers.len())?;
-    front.copy_from_slice(headers);
-    back.copy_from_slice(payload);
-    Some(frame)
 }
 
 /// Returns the UDP source port of a flow's tunnel packets, in the dynamic range (RFC 6335, section 6).

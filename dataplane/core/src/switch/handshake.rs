@@ -7,7 +7,7 @@ use smoltcp::wire::TcpControl;
 use crate::cookie::{Echo, Offer};
 use crate::frame::Frame;
 use crate::metrics::{DropReason, Event};
-use crate::switch::{Arrival, Switch};
+use crate::switch::{Arrival, Outbox, Switch};
 use crate::verdict::Verdict;
 use crate::wire::{self, SynOptions, TcpAnswer, Timestamps};
 
@@ -53,7 +53,7 @@ impl Switch {
     }
 
     /// Largest payload that fits the network with headers and the tunnel around it.
-    fn announced_mss(&self) -> u16 {
+    pub(super) fn announced_mss(&self) -> u16 {
         let mss = usize::from(self.settings.mtu_bytes).saturating_sub(TUNNEL_BYTES_V4 + HEADERS_BYTES);
         u16::try_from(mss).unwrap_or(u16::MAX)
     }
@@ -64,27 +64,42 @@ impl Switch {
         frame: &mut Frame<'_>,
         arrival: &Arrival,
         previous: Option<Generation>,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
-        if segment.flags.rst || !segment.flags.ack {
+        if !segment.flags.ack && !segment.flags.rst {
             return Err(DropReason::UnknownFlow);
         }
         arrival.verify(frame)?;
+        if segment.flags.rst {
+            // A client that gives up without a request leaves nothing behind that a backend could have.
+            if segment.flags.ack && self.cookie_holds(arrival, segment.seq.sub(1)).is_some() {
+                return Err(DropReason::UnknownFlow);
+            }
+            return self.ask(arrival, out);
+        }
         // The first segment after the handshake: the client's ISN is one less than its sequence number.
         if segment.payload_bytes > 0
             && let Some(negotiated) = self.cookie_holds(arrival, segment.seq.sub(1))
         {
-            return self.first_data(frame, arrival, negotiated, previous);
+            return self.first_data(frame, arrival, negotiated, previous, out);
         }
-        self.idle(frame, arrival)
+        match self.idle(frame, arrival)? {
+            Some(verdict) => Ok(verdict),
+            None => self.ask(arrival, out),
+        }
     }
 
-    /// Decides about a segment of a client that has sent no request. Its checksum is verified.
-    pub(super) fn idle(&self, frame: &mut Frame<'_>, arrival: &Arrival) -> Result<Verdict, DropReason> {
+    /// Decides about a segment of a client that has sent no request; `None` if it is not of one. Its checksum is verified.
+    pub(super) fn idle(
+        &self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+    ) -> Result<Option<Verdict>, DropReason> {
         let segment = &arrival.segment;
         let is_bare = segment.payload_bytes == 0;
         if is_bare && segment.flags.fin && self.cookie_holds(arrival, segment.seq.sub(1)).is_some() {
-            return self.answer_idle(frame, arrival, TcpControl::Fin, Event::IdleFinsAnswered);
+            return self.answer_idle(frame, arrival, TcpControl::Fin, Event::IdleFinsAnswered).map(Some);
         }
         // A keepalive probe repeats the last sequence number sent, here that of the SYN, with no byte or one (RFC 9293,
         // section 3.8.4).
@@ -92,20 +107,27 @@ impl Switch {
             && !segment.flags.fin
             && self.cookie_holds(arrival, segment.seq).is_some()
         {
-            return self.answer_idle(frame, arrival, TcpControl::None, Event::IdleProbesAnswered);
+            return self.answer_idle(frame, arrival, TcpControl::None, Event::IdleProbesAnswered).map(Some);
         }
-        if is_bare && !segment.flags.fin {
+        // The second is of a client that left: both FINs count.
+        let is_idle =
+            |counted| self.acknowledges(arrival, segment.seq.sub(counted), segment.ack.sub(counted));
+        if is_bare && !segment.flags.fin && (is_idle(1).is_some() || is_idle(2).is_some()) {
             self.counters.count(Event::IdleAcks);
-            return Ok(Verdict::Absorb);
+            return Ok(Some(Verdict::Absorb));
         }
-        Err(DropReason::UnknownFlow)
+        Ok(None)
     }
 
     /// Checks whether the segment acknowledges a cookie given to `client_isn`.
     pub(super) fn cookie_holds(&self, arrival: &Arrival, client_isn: Seq) -> Option<Negotiated> {
+        self.acknowledges(arrival, client_isn, arrival.segment.ack.sub(1))
+    }
+
+    fn acknowledges(&self, arrival: &Arrival, client_isn: Seq, isn: Seq) -> Option<Negotiated> {
         let segment = &arrival.segment;
         let tsecr = segment.timestamps.map(|stamps| stamps.echo);
-        let echo = Echo { client_isn, isn: segment.ack.sub(1), tsecr };
+        let echo = Echo { client_isn, isn, tsecr };
         self.cookies.check(&segment.tuple, &echo)
     }
 

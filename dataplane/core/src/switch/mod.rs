@@ -1,13 +1,18 @@
 //! The switch itself: composes the other rooms, decides for every frame.
 //!
 //! One [`Switch`] per lcore, sharing nothing. Its parts, by what a frame is:
-//! `reach` (ARP, ping), `handshake` (SYN and clients without a request), `request` (first data, held heads, dispatch),
-//! `forward` (packets of known flows, the tunnel), `answers` (what backends say).
+//! `reach` (ARP), `icmp` (pings and errors), `handshake` (SYN and clients without a request), `request` (first data,
+//! dispatch), `held` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
+//! flows, the tunnel), `ask` (connections nobody here knows), `answers` (what backends say).
 
 mod answers;
+mod ask;
+mod error_page;
 mod forward;
 mod handshake;
+mod held;
 mod hold;
+mod icmp;
 mod outbox;
 mod reach;
 mod request;
@@ -31,7 +36,10 @@ use crate::ids::{BackendIndex, VipIndex};
 use crate::metrics::{Counters, DropReason, Event};
 use crate::neighbor::{HopIndex, Neighbors};
 use crate::policy::Cursor;
+use crate::switch::ask::{ASK_INTERVAL, Allowance, LEARNING};
+use crate::switch::error_page::ANSWERED_TIMEOUT;
 use crate::switch::hold::HoldPool;
+use crate::switch::icmp::ROUNDS_PER_SECOND;
 use crate::switch::reach::Announcements;
 use crate::verdict::Verdict;
 use crate::wire::{Carries, ETHERNET_BYTES, Ethernet, Fault, Ipv4, MacAddress, Protocol, Segment};
@@ -59,6 +67,13 @@ pub struct Switch {
     cursors: Vec<Cursor>,
     tag_keys: Vec<(KeyId, TagKey)>,
     announcements: Announcements,
+    /// The last stranger that claimed one of our addresses.
+    conflict: Option<Learned>,
+    /// Until when connections may turn up that were handed off before this switch started.
+    learning_until: Micros,
+    questions: Allowance,
+    icmp_rounds: Allowance,
+    digest_key: [u8; 16],
     /// Room for one frame to be built beside the one being looked at.
     scratch: Box<[u8]>,
 }
@@ -124,10 +139,12 @@ impl Switch {
             .map_err(|_| SettingsError::TooManyHolds(settings.hold_count_max))?;
         let flow_settings = FlowSettings {
             count_max: settings.flow_count_max,
+            asking: ASK_INTERVAL,
             holding: settings.hold_timeout,
             unconfirmed: settings.unconfirmed_timeout,
             established: settings.established_timeout,
             closing: settings.closing_timeout,
+            answered: ANSWERED_TIMEOUT,
         };
         let mut switch = Self {
             cookies: CookieJar::new(&snapshot.keys, settings.window_scale, now),
@@ -138,6 +155,11 @@ impl Switch {
             cursors: Vec::new(),
             tag_keys: Vec::new(),
             announcements: Announcements::new(now),
+            conflict: None,
+            learning_until: now.plus(LEARNING),
+            questions: Allowance::of_questions(),
+            icmp_rounds: Allowance::new(ROUNDS_PER_SECOND),
+            digest_key: entropy.key(),
             scratch: vec![0; SCRATCH_HEADROOM + ETHERNET_BYTES + usize::from(settings.mtu_bytes)].into(),
             snapshot: Arc::clone(&snapshot),
             counters,
@@ -206,6 +228,12 @@ impl Switch {
         self.neighbors.iter()
     }
 
+    /// Returns who was last seen to claim a VIP or the switch's own address (RFC 5227, section 2.4: we go on defending it by
+    /// answering those who ask).
+    pub const fn conflict(&self) -> Option<Learned> {
+        self.conflict
+    }
+
     /// Returns the next hop towards a backend.
     pub fn next_hop_of(&self, backend: BackendIndex) -> Option<MacAddress> {
         self.neighbors.mac(self.paths.get(usize::from(backend.0))?.hop)
@@ -231,6 +259,7 @@ impl Switch {
             self.announce(now, out);
         }
         self.ask_for_next_hops(now, out);
+        self.tend_holds(now, out);
         self.expire_flows(now, out);
         self.publish_flow_count();
     }
@@ -258,8 +287,10 @@ impl Switch {
         frame.resize(ETHERNET_BYTES + ip.total_bytes).map_err(|_| DropReason::Malformed)?;
         match ip.protocol {
             Protocol::Tcp => self.tcp(frame, &ethernet, &ip, now, out),
-            Protocol::Icmp => self.icmp(frame, &ip),
-            Protocol::Udp if ip.destination == self.settings.network.address => self.answer(frame, now),
+            Protocol::Icmp => self.icmp(frame, &ip, now),
+            Protocol::Udp if ip.destination == self.settings.network.address => {
+                self.answer(frame, ip.source, now, out)
+            }
             Protocol::Udp | Protocol::Other => Err(DropReason::NotVip),
         }
     }
@@ -280,7 +311,7 @@ impl Switch {
         }
         match self.flows.find(&segment.tuple) {
             Some(id) => self.known(frame, &arrival, id, out),
-            None => self.unknown(frame, &arrival, None),
+            None => self.unknown(frame, &arrival, None, out),
         }
     }
 

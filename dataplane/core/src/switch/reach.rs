@@ -1,4 +1,4 @@
-//! How the switch is reached and reaches others: ARP and ping.
+//! How the switch is reached and reaches others: ARP.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +9,6 @@ use crate::metrics::{DropReason, Event};
 use crate::neighbor::{self, ARP_FRAME_BYTES, Arp};
 use crate::switch::{Learned, Outbox, Switch};
 use crate::verdict::Verdict;
-use crate::wire::{self, Ipv4};
 
 /// How often each address is announced at start, and how far apart (RFC 5227, section 1.1: `ANNOUNCE_NUM` and
 /// `ANNOUNCE_INTERVAL` ask for two, two seconds apart; one more covers a loss).
@@ -40,6 +39,7 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let arp = Arp::parse(frame.bytes()).ok_or(DropReason::Malformed)?;
         if self.is_ours(arp.sender) && arp.sender_mac != self.lcore.mac {
+            self.conflict = Some(Learned { address: arp.sender, mac: arp.sender_mac });
             return Err(DropReason::AddressConflict);
         }
         let known = self.neighbors.learn(arp.sender, arp.sender_mac, now);
@@ -59,19 +59,8 @@ impl Switch {
         if known.is_some() { Ok(Verdict::Absorb) } else { Err(DropReason::ArpOther) }
     }
 
-    pub(super) fn icmp(&self, frame: &mut Frame<'_>, ip: &Ipv4) -> Result<Verdict, DropReason> {
-        if !self.is_ours(ip.destination) {
-            return Err(DropReason::NotVip);
-        }
-        if !wire::answer_echo(frame) {
-            return Err(DropReason::IcmpOther);
-        }
-        self.counters.count(Event::PingsAnswered);
-        Ok(Verdict::Reply)
-    }
-
     /// Says whether the switch answers for an address: its own, or a VIP's.
-    fn is_ours(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn is_ours(&self, address: Ipv4Addr) -> bool {
         address == self.settings.network.address
             || self.snapshot.vips.iter().any(|vip| vip.address == IpAddr::V4(address))
     }

@@ -1,25 +1,30 @@
 //! From the first data to the handoff: reading the head, holding it while it is unfinished, choosing a backend.
 
-use handoff_proto::{Generation, Negotiated};
+use core::hash::Hasher;
 
-use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, RefusedBy, State};
+use handoff_proto::{Generation, Micros, Negotiated};
+use siphasher::sip::SipHasher13;
+
+use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, RefusedBy, Search, State};
 use crate::frame::Frame;
-use crate::http::{self, Head, Parsed};
+use crate::http::{self, Head, Parsed, Refusal};
 use crate::ids::{BackendIndex, PoolIndex, VipIndex};
 use crate::metrics::{DropReason, Event};
 use crate::policy::Request;
-use crate::switch::hold::Unfit;
-use crate::switch::{Arrival, HEAD_BYTES_MAX, Outbox, Switch};
+use crate::switch::error_page::{Farewell, is_head_request};
+use crate::switch::held::ACK_DELAY;
+use crate::switch::hold::{Hold, PageClient, Unfit};
+use crate::switch::{Arrival, Outbox, Switch};
 use crate::verdict::Verdict;
 
 /// What a head says, once it is whole.
 enum Decision {
-    /// It goes to this pool.
-    Dispatch(PoolIndex),
+    /// It has so many bytes and goes to this pool.
+    Dispatch(usize, PoolIndex),
     /// More bytes are needed.
     Wait,
     /// It cannot be served.
-    Refuse(DropReason),
+    Refuse(Refusal),
 }
 
 impl Switch {
@@ -30,38 +35,31 @@ impl Switch {
         arrival: &Arrival,
         negotiated: Negotiated,
         previous: Option<Generation>,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
-        let stamps = segment.timestamps;
-        let flow = Flow {
-            tuple: segment.tuple,
-            backend: BackendIndex::default(),
-            pool: PoolIndex(0),
-            generation: Generation::next(previous, arrival.now),
-            base: Base {
-                negotiated,
-                seq: segment.seq,
-                ack: segment.ack,
-                tsval: stamps.map_or(0, |stamps| stamps.value),
-                tsecr: stamps.map_or(0, |stamps| stamps.echo),
-            },
-            hold: None,
-            sent_until: segment.end(),
-            client_mac: arrival.client_mac,
-            reopened: None,
-            refused_by: RefusedBy::default(),
-            created: arrival.now,
-            last_seen: arrival.now,
-        };
+        let flow = new_flow(arrival, negotiated, previous);
         match self.decide_by_head(arrival.vip, segment.payload(frame.bytes())) {
-            Decision::Refuse(reason) => self.refuse(frame, arrival, reason),
-            Decision::Wait if segment.flags.fin => self.refuse(frame, arrival, DropReason::RequestMalformed),
-            Decision::Wait => self.begin_hold(frame, arrival, flow),
-            Decision::Dispatch(pool) => {
+            Decision::Refuse(refusal) => self.refuse_first(frame, arrival, flow, refusal, out),
+            Decision::Wait if segment.flags.fin => {
+                self.refuse_first(frame, arrival, flow, Refusal::CutOff, out)
+            }
+            Decision::Wait => self.begin_hold(frame, arrival, flow, State::Holding).map(|_| Verdict::Absorb),
+            Decision::Dispatch(_, pool) if self.is_learning(arrival.now) => {
+                let id = self.begin_hold(frame, arrival, Flow { pool, ..flow }, State::Asking)?;
+                self.counters.count(Event::OwnersSought);
+                self.ask_all(id, arrival.now, out);
+                Ok(Verdict::Absorb)
+            }
+            Decision::Dispatch(bytes, pool) => {
                 let Some(backend) = self.choose(pool, &flow.refused_by) else {
-                    return self.refuse(frame, arrival, DropReason::NoBackend);
+                    return self.refuse_first(frame, arrival, flow, Refusal::NoBackend, out);
                 };
-                let flow = Flow { pool, backend, ..flow };
+                let head = segment.payload(frame.bytes()).get(..bytes).map(|head| HeadMark {
+                    bytes: u16::try_from(bytes).unwrap_or(u16::MAX), // less than a frame
+                    digest: self.digest(head),
+                });
+                let flow = Flow { pool, backend, head, ..flow };
                 let Some(id) = self.insert(flow, State::Unconfirmed, arrival) else {
                     return self.refuse(frame, arrival, DropReason::TableFull);
                 };
@@ -85,10 +83,10 @@ impl Switch {
         let segment = &arrival.segment;
         arrival.verify(frame)?;
         let flow = self.flows.get_mut(id).ok_or(DropReason::UnknownFlow)?;
-        let hold = flow.hold.ok_or(DropReason::UnknownFlow)?;
-        let next = self.holds.next(hold).ok_or(DropReason::UnknownFlow)?;
+        let index = flow.hold.ok_or(DropReason::UnknownFlow)?;
+        let hold = self.holds.get_mut(index).ok_or(DropReason::UnknownFlow)?;
         if segment.flags.rst {
-            if segment.seq == next {
+            if segment.seq == hold.next() {
                 self.forget(id);
             } else {
                 self.counters.count(Event::FinUnbelieved);
@@ -98,112 +96,158 @@ impl Switch {
         // There is nothing yet but our SYN-ACK to acknowledge. The backend's kernel drops what acknowledges anything else:
         // taken into the head here, it would be parsed by the switch and never read by the server.
         if segment.ack != flow.base.ack {
-            return Err(DropReason::UnknownFlow);
+            return Err(DropReason::HeadAck);
         }
-        if segment.seq.after(next) {
-            return Err(DropReason::HoldGap);
+        hold.note_stamps(segment.timestamps);
+        // Keepalive probes and what the client repeats because it missed an acknowledgment.
+        let payload = segment.payload(frame.bytes());
+        if segment.seq.before(flow.base.seq) || payload.is_empty() && !segment.flags.fin {
+            return if segment.seq.before(hold.next()) {
+                self.acknowledge(frame, arrival, id, index)
+            } else {
+                Ok(Verdict::Absorb)
+            };
         }
-        // A repeated segment may have grown: what is unacknowledged, a client puts together anew.
-        let data_end = segment.seq.add(segment.payload_bytes);
-        let is_old = segment.payload_bytes > 0 && data_end == next && !segment.flags.fin;
-        if is_old || data_end.before(next) || segment.seq.before(flow.base.seq) {
-            return Err(DropReason::HoldRepeat);
+        let before = hold.bytes().len();
+        let put = hold.put(segment.seq, payload, segment.flags.fin);
+        if put.is_ok() {
+            hold.window = segment.window;
         }
+        let (is_finished, is_full) = (hold.is_finished(), hold.is_full());
         // The time for a head runs from its first byte: what comes of it piece by piece buys no more.
-        flow.sent_until = segment.end();
-        if segment.payload_bytes == 0 && !segment.flags.fin {
-            return Ok(Verdict::Absorb);
-        }
-        if let Err(unfit) = self.holds.append(hold, segment.seq, frame.bytes(), segment.payload_at) {
-            return self.give_up(frame, arrival, id, unfit.into());
-        }
-        match self.decide_by_head(arrival.vip, self.holds.payload(hold)) {
-            Decision::Refuse(reason) => self.give_up(frame, arrival, id, reason),
-            Decision::Wait if segment.flags.fin => {
-                self.give_up(frame, arrival, id, DropReason::RequestMalformed)
+        flow.sent_until = hold.next();
+        // A head ends with a line: nothing is decided without one.
+        let has_line = hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
+        match put {
+            Err(Unfit::Differs) => return self.refuse_held(id, Refusal::Disputed, arrival.now, out),
+            Err(Unfit::TooMany) => return self.refuse_held(id, Refusal::HeadTooLarge, arrival.now, out),
+            Err(Unfit::TooFar) => {
+                self.counters.count_drop(DropReason::HoldGap);
+                return self.acknowledge(frame, arrival, id, index);
             }
+            Ok(false) => {
+                self.counters.count(Event::HeadRepeats);
+                return self.acknowledge(frame, arrival, id, index);
+            }
+            Ok(true) => {}
+        }
+        let decision = if has_line {
+            let hold = self.holds.get(index).ok_or(DropReason::UnknownFlow)?;
+            self.decide_by_head(arrival.vip, hold.bytes())
+        } else {
+            Decision::Wait
+        };
+        match decision {
+            Decision::Refuse(refusal) => self.refuse_held(id, refusal, arrival.now, out),
+            Decision::Wait if is_finished => self.refuse_held(id, Refusal::CutOff, arrival.now, out),
+            Decision::Wait if is_full => self.refuse_held(id, Refusal::HeadTooLarge, arrival.now, out),
             Decision::Wait => {
                 self.counters.count(Event::HeadsHeld);
+                self.acknowledge(frame, arrival, id, index)
+            }
+            Decision::Dispatch(_, pool) => {
+                if let Some(flow) = self.flows.get_mut(id) {
+                    flow.pool = pool;
+                }
+                self.dispatch_held(id, arrival.now, out);
                 Ok(Verdict::Absorb)
             }
-            Decision::Dispatch(pool) => self.finish_hold(frame, arrival, id, pool, out),
         }
     }
 
+    /// Keeps the first segment of a connection.
     fn begin_hold(
         &mut self,
         frame: &Frame<'_>,
         arrival: &Arrival,
         flow: Flow,
-    ) -> Result<Verdict, DropReason> {
+        state: State,
+    ) -> Result<FlowId, DropReason> {
         let segment = &arrival.segment;
-        let hold = self.holds.acquire(segment.seq).ok_or(DropReason::HoldsFull)?;
-        if let Err(unfit) = self.holds.append(hold, segment.seq, frame.bytes(), segment.payload_at) {
-            self.holds.release(hold);
-            return Err(unfit.into());
-        }
-        if self.insert(Flow { hold: Some(hold), ..flow }, State::Holding, arrival).is_none() {
-            self.holds.release(hold);
+        let index = self.holds.acquire(segment.seq).ok_or(DropReason::HoldsFull)?;
+        let Some(id) = self.insert(Flow { hold: Some(index), ..flow }, state, arrival) else {
+            self.holds.release(index);
             return Err(DropReason::TableFull); // the client retransmits; there may be room by then
+        };
+        let hold = self.holds.get_mut(index).ok_or(DropReason::HoldsFull)?;
+        hold.flow = id;
+        hold.window = segment.window;
+        hold.tsval = flow.base.tsval;
+        let kept = hold.put(segment.seq, segment.payload(frame.bytes()), segment.flags.fin);
+        debug_assert_eq!(kept, Ok(true), "a first segment fits");
+        if state == State::Holding {
+            self.holds.set_deadline(index, arrival.now.plus(ACK_DELAY));
         }
         self.counters.count(Event::HeadsHeld);
-        Ok(Verdict::Absorb)
+        Ok(id)
     }
 
-    /// Hands off a connection whose head is now whole: the segments held, in order, then the one in `frame`.
-    fn finish_hold(
-        &mut self,
-        frame: &mut Frame<'_>,
-        arrival: &Arrival,
-        id: FlowId,
-        pool: PoolIndex,
-        out: &mut impl Outbox,
-    ) -> Result<Verdict, DropReason> {
+    /// Hands off a connection whose head is kept and whole.
+    pub(super) fn dispatch_held(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+        let Some((flow, state)) = self.flows.get(id) else { return };
+        let (pool, hold) = (flow.pool, flow.hold);
+        if state == State::Holding && self.is_learning(now) {
+            self.flows.set_state(id, State::Asking, now);
+            self.flows.renew(id, now);
+            self.counters.count(Event::OwnersSought);
+            return self.ask_all(id, now, out);
+        }
+        let Some(index) = hold else { return };
         let Some(backend) = self.choose(pool, &RefusedBy::default()) else {
-            return self.give_up(frame, arrival, id, DropReason::NoBackend);
+            let _ = self.refuse_held(id, Refusal::NoBackend, now, out);
+            return;
         };
-        let flow = self.flows.get_mut(id).ok_or(DropReason::UnknownFlow)?;
-        flow.pool = pool;
-        flow.backend = backend;
-        flow.last_seen = arrival.now;
-        let hold = flow.hold.take().ok_or(DropReason::UnknownFlow)?;
-        self.live(id, Life::Dispatch, arrival.now);
-        if arrival.segment.flags.fin {
-            self.live(id, Life::Finish, arrival.now);
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.backend = backend;
+            flow.last_seen = now;
+        }
+        self.live(id, Life::Dispatch, now);
+        if self.holds.get(index).is_some_and(Hold::is_finished) {
+            self.live(id, Life::Finish, now);
         }
         self.counters.count(Event::Handoffs);
-        self.send_held(id, hold, arrival.now, out);
-        self.holds.release(hold);
-        self.send_on(frame, arrival, id)
+        self.send_head(id, index, now, out);
     }
 
-    /// Ends a held connection: its client is reset because of `reason`.
-    fn give_up(
+    /// Refuses a request whose head is kept.
+    pub(super) fn refuse_held(
         &mut self,
-        frame: &mut Frame<'_>,
-        arrival: &Arrival,
         id: FlowId,
-        reason: DropReason,
+        refusal: Refusal,
+        now: Micros,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
-        self.forget(id);
-        self.refuse(frame, arrival, reason)
+        let index = self.flows.get(id).and_then(|(flow, _)| flow.hold).ok_or(DropReason::UnknownFlow)?;
+        let hold = self.holds.get(index).ok_or(DropReason::UnknownFlow)?;
+        let farewell = Farewell {
+            refusal,
+            with_body: !is_head_request(hold.bytes()),
+            client: PageClient { next: hold.next(), is_finished: hold.is_finished() },
+            tsval: hold.tsval,
+        };
+        self.say_farewell(id, &farewell, now, out);
+        Ok(Verdict::Absorb)
     }
 
     fn decide_by_head(&self, vip: VipIndex, bytes: &[u8]) -> Decision {
         match http::parse(bytes) {
-            Parsed::Complete(Head { bytes, .. }) if bytes > HEAD_BYTES_MAX => {
-                Decision::Refuse(DropReason::HeadTooLarge)
-            }
-            Parsed::Complete(Head { host, path, .. }) => {
+            Parsed::Complete(Head { host, path, bytes, .. }) => {
                 match self.snapshot.rules.pool_for(&Request { vip, host, path }) {
-                    Some(pool) => Decision::Dispatch(pool),
-                    None => Decision::Refuse(DropReason::NoRule),
+                    Some(pool) => Decision::Dispatch(bytes, pool),
+                    None => Decision::Refuse(Refusal::NoRule),
                 }
             }
             Parsed::Partial => Decision::Wait,
-            Parsed::TooManyFields => Decision::Refuse(DropReason::HeadTooLarge),
-            Parsed::Malformed => Decision::Refuse(DropReason::RequestMalformed),
+            Parsed::TooManyFields => Decision::Refuse(Refusal::HeadTooLarge),
+            Parsed::Malformed => Decision::Refuse(Refusal::Malformed),
         }
+    }
+
+    /// Returns a hash of a request head that nobody else can compute.
+    pub(super) fn digest(&self, head: &[u8]) -> u64 {
+        let mut hash = SipHasher13::new_with_key(&self.digest_key);
+        hash.write(head);
+        hash.finish()
     }
 
     /// Chooses a backend of the pool that may get a new connection, can be reached and has not refused this one.
@@ -220,7 +264,7 @@ impl Switch {
     }
 
     /// Adds a flow, at the expense of a quiet closing one if the table is full; `None` if that does not help.
-    fn insert(&mut self, flow: Flow, state: State, arrival: &Arrival) -> Option<FlowId> {
+    pub(super) fn insert(&mut self, flow: Flow, state: State, arrival: &Arrival) -> Option<FlowId> {
         if let Ok(id) = self.flows.insert(flow, state) {
             return Some(id);
         }
@@ -240,12 +284,31 @@ impl Switch {
     }
 }
 
-impl From<Unfit> for DropReason {
-    fn from(unfit: Unfit) -> Self {
-        match unfit {
-            Unfit::TooLarge => Self::HeadTooLarge,
-            Unfit::Differs => Self::RequestMalformed,
-        }
+/// Makes the flow of a connection whose first data has come.
+fn new_flow(arrival: &Arrival, negotiated: Negotiated, previous: Option<Generation>) -> Flow {
+    let segment = &arrival.segment;
+    let stamps = segment.timestamps;
+    Flow {
+        tuple: segment.tuple,
+        backend: BackendIndex::default(),
+        pool: PoolIndex(0),
+        generation: Generation::next(previous, arrival.now),
+        base: Base {
+            negotiated,
+            seq: segment.seq,
+            ack: segment.ack,
+            tsval: stamps.map_or(0, |stamps| stamps.value),
+            tsecr: stamps.map_or(0, |stamps| stamps.echo),
+        },
+        hold: None,
+        head: None,
+        sent_until: segment.end(),
+        client_mac: arrival.client_mac,
+        reopened: None,
+        refused_by: RefusedBy::default(),
+        search: Search::default(),
+        created: arrival.now,
+        last_seen: arrival.now,
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a switch is told: once at start ([`Settings`]), and whenever control has something new ([`Snapshot`]).
 
 use core::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use handoff_proto::{KeyRing, Micros, Vip};
 use smoltcp::wire::EthernetAddress;
 
+use crate::http::ErrorPages;
 use crate::policy::{Pool, Rules};
 
 /// Which lcore a switch runs on, and the port it serves.
@@ -12,6 +14,8 @@ use crate::policy::{Pool, Rules};
 pub struct Lcore {
     /// Counted from 0. Lcore 0 asks and announces by ARP, all learn.
     pub number: u8,
+    /// How many lcores there are.
+    pub count: u8,
     /// Hardware address of the port.
     pub mac: EthernetAddress,
 }
@@ -78,6 +82,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// Which request goes to which pool.
     pub rules: Rules,
+    /// What clients are told whose request cannot be served.
+    pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies and tags.
     pub keys: KeyRing,
 }

@@ -6,10 +6,10 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use handoff_proto::header::{HEADER_BYTES, TAGGED_BYTES, TUNNEL_BYTES_V4};
-use handoff_proto::{FourTuple, HANDOFF_PORT, Header, HeaderError, Micros, Tag};
+use handoff_proto::{FourTuple, HANDOFF_PORT, Header, HeaderError, Micros, Seq, Tag};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket,
 };
 use thiserror::Error;
 
@@ -18,6 +18,7 @@ use crate::frame::{Frame, NoRoom};
 const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const UDP_BYTES: usize = 8;
+const TCP_BYTES: usize = 20;
 const HOP_LIMIT: u8 = 64;
 /// Where the handoff header lies in a frame.
 const HEADER_AT: usize = ETHERNET_BYTES + IPV4_BYTES + UDP_BYTES;
@@ -127,8 +128,34 @@ pub struct Answer {
     pub header: Header,
     /// The connection it is about: of the client's packet behind the header.
     pub tuple: FourTuple,
+    /// What else that packet says. The tag does not cover it.
+    pub inner: Inner,
     tag: Tag,
     tagged: [u8; TAGGED_BYTES],
+}
+
+/// A client's packet that came back, perhaps cut off behind its TCP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Its sequence number.
+    pub seq: Seq,
+    /// Its acknowledgment number.
+    pub ack: Seq,
+    /// Bytes of payload it had when it was sent.
+    pub payload_bytes: usize,
+    /// Whether its sender has nothing more to send.
+    pub fin: bool,
+    /// Whether it resets the connection.
+    pub rst: bool,
+    /// Its payload, as far as it came back.
+    payload_at: usize,
+}
+
+impl Inner {
+    /// Returns the payload, as far as it came back in the frame this was read from.
+    pub fn payload<'f>(&self, frame: &'f [u8]) -> &'f [u8] {
+        frame.get(self.payload_at..).unwrap_or_default()
+    }
 }
 
 /// Why a datagram is no handoff message.
@@ -159,8 +186,8 @@ impl Answer {
         let (header, tag) = Header::parse(udp.payload())?;
         let tagged = *udp.payload().first_chunk().ok_or(UnwrapError::Datagram)?;
         let inner = frame.get(INNER_AT..).ok_or(UnwrapError::Inner)?;
-        let tuple = inner_tuple(inner).ok_or(UnwrapError::Inner)?;
-        Ok(Self { header, tuple, tag, tagged })
+        let (tuple, inner) = read_inner(inner).ok_or(UnwrapError::Inner)?;
+        Ok(Self { header, tuple, inner, tag, tagged })
     }
 
     /// Says whether a holder of the key wrote this header for this connection.
@@ -174,20 +201,31 @@ impl Answer {
     }
 }
 
-/// Reads the 4-tuple of the client's packet; its payload may have been cut off.
-fn inner_tuple(packet: &[u8]) -> Option<FourTuple> {
-    let [first, ..] = *packet else { return None };
-    let ip = packet.first_chunk::<IPV4_BYTES>()?;
-    let ports: [u8; 4] = *packet.get(IPV4_BYTES..)?.first_chunk()?;
-    let [_, _, _, _, _, _, _, _, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *ip;
-    let [p0, p1, p2, p3] = ports;
-    // Version 4, header of 20 bytes, TCP: the switch wraps nothing else.
-    (first == 0x45 && protocol == 6).then_some(FourTuple {
-        client: IpAddr::from([s0, s1, s2, s3]),
-        client_port: u16::from_be_bytes([p0, p1]),
-        vip: IpAddr::from([d0, d1, d2, d3]),
-        vip_port: u16::from_be_bytes([p2, p3]),
-    })
+/// Reads the headers of the client's packet; its payload may have been cut off.
+fn read_inner(packet: &[u8]) -> Option<(FourTuple, Inner)> {
+    let headers = packet.first_chunk::<{ IPV4_BYTES + TCP_BYTES }>()?;
+    let (ip, tcp) = headers.split_at(IPV4_BYTES);
+    let (ip, tcp) = (Ipv4Packet::new_unchecked(ip), TcpPacket::new_unchecked(tcp));
+    // Without options in front of TCP: the switch wraps nothing else.
+    let is_ours = ip.version() == 4
+        && usize::from(ip.header_len()) == IPV4_BYTES
+        && ip.next_header() == IpProtocol::Tcp;
+    let headers_bytes = IPV4_BYTES + usize::from(tcp.header_len());
+    let tuple = FourTuple {
+        client: IpAddr::V4(ip.src_addr()),
+        client_port: tcp.src_port(),
+        vip: IpAddr::V4(ip.dst_addr()),
+        vip_port: tcp.dst_port(),
+    };
+    let inner = Inner {
+        seq: Seq(tcp.seq_number().0.cast_unsigned()),
+        ack: Seq(tcp.ack_number().0.cast_unsigned()),
+        payload_bytes: usize::from(ip.total_len()).saturating_sub(headers_bytes),
+        fin: tcp.fin(),
+        rst: tcp.rst(),
+        payload_at: INNER_AT + headers_bytes,
+    };
+    is_ours.then_some((tuple, inner))
 }
 
 #[cfg(test)]

@@ -114,6 +114,33 @@ fn an_answer_is_read_back_and_believed_under_its_key_only() {
 }
 
 #[test]
+fn what_came_back_says_what_was_sent_though_its_payload_is_cut_off() {
+    // With timestamps, "GET /" and FIN; then a RST without either.
+    const FIN: &str = "4500003900004000400625e30a32000b0a3c006482350050000000050000000680110018000000000101080a00000007\
+                       00000009474554202f";
+    const RST: &str = "4500002800004000400625f40a32000b0a3c00648235005000000005000000065014001800000000";
+    let read = |packet: &[u8]| {
+        let udp_bytes = u16::try_from(8 + HEADER_BYTES + packet.len()).expect("short").to_be_bytes();
+        let mut frame = [hex(OUTER), header().emit(&tuple(), &KEY).to_vec(), packet.to_vec()].concat();
+        frame[38..40].copy_from_slice(&udp_bytes);
+        let inner = Answer::parse(&frame).expect("well formed").inner;
+        let payload = inner.payload(&frame).to_vec();
+        (inner.seq, inner.ack, inner.payload_bytes, inner.fin, inner.rst, payload)
+    };
+    assert_eq!(read(&hex(INNER)), (Seq(1), Seq(2), 3, false, false, b"GET".to_vec()));
+    assert_eq!(read(&hex(FIN)), (Seq(5), Seq(6), 5, true, false, b"GET /".to_vec()));
+    assert_eq!(read(&hex(FIN)[..40]), (Seq(5), Seq(6), 5, true, false, Vec::new()));
+    assert_eq!(read(&hex(RST)), (Seq(5), Seq(6), 0, false, true, Vec::new()));
+    // Lengths that contradict each other, which no tag covers, are no reason to read beyond the frame.
+    let mut long = hex(FIN);
+    long[32] = 0xf0;
+    assert_eq!(read(&long).5, b"");
+    let mut short = hex(FIN);
+    short[2..4].copy_from_slice(&[0, 30]);
+    assert_eq!(read(&short).2, 0);
+}
+
+#[test]
 fn the_tag_covers_every_byte_of_header_and_tuple() {
     let frame = answer_frame();
     let covered = (HEADER_AT..INNER_AT).chain(INNER_AT + 12..INNER_AT + 24);
@@ -152,8 +179,8 @@ fn every_truncation_and_impossible_field_of_an_answer_is_an_error() {
         let expected = match length {
             0..42 => Some(UnwrapError::Datagram),
             42..98 => Some(UnwrapError::Header(HeaderError::Truncated(length - 42))),
-            98..122 => Some(UnwrapError::Inner),
-            _ => None, // a quotation: IP header and ports are enough
+            98..138 => Some(UnwrapError::Inner),
+            _ => None, // a quotation: both headers are enough
         };
         assert_eq!(Answer::parse(&cut).err(), expected, "{length} bytes");
     }
@@ -177,7 +204,7 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), front: bool) {
         let frame = if front { [hex(OUTER), bytes].concat() } else { bytes };
-        let _ = Answer::parse(&frame).map(|answer| answer.is_authentic(&KEY));
+        let _ = Answer::parse(&frame).map(|answer| (answer.is_authentic(&KEY), answer.inner.payload(&frame).len()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use handoff_proto::Seq;
+use handoff_proto::{FourTuple, Seq};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet,
@@ -14,7 +14,7 @@ use crate::wire::{ETHERNET_BYTES, IPV4_BYTES, MacAddress, Segment, Timestamps};
 
 const HOP_LIMIT: u8 = 64;
 
-/// A segment that answers another.
+/// What a segment of the switch's own making says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpAnswer {
     /// Sequence number.
@@ -54,17 +54,68 @@ impl TcpAnswer {
     }
 }
 
+/// From where to where a segment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Hardware address it comes from.
+    pub source_mac: MacAddress,
+    /// Hardware address of its next hop.
+    pub destination_mac: MacAddress,
+    /// Address and port of its sender.
+    pub source: (Ipv4Addr, u16),
+    /// Address and port of its receiver.
+    pub destination: (Ipv4Addr, u16),
+}
+
+impl Way {
+    /// From the VIP to the client of a connection; `None` if it is not IPv4.
+    pub const fn to_client(
+        tuple: &FourTuple,
+        source_mac: MacAddress,
+        destination_mac: MacAddress,
+    ) -> Option<Self> {
+        match (tuple.vip, tuple.client) {
+            (IpAddr::V4(vip), IpAddr::V4(client)) => Some(Self {
+                source_mac,
+                destination_mac,
+                source: (vip, tuple.vip_port),
+                destination: (client, tuple.client_port),
+            }),
+            _ => None,
+        }
+    }
+
+    /// As if from the client to the VIP of a connection; `None` if it is not IPv4.
+    pub const fn to_vip(
+        tuple: &FourTuple,
+        source_mac: MacAddress,
+        destination_mac: MacAddress,
+    ) -> Option<Self> {
+        match Self::to_client(tuple, source_mac, destination_mac) {
+            Some(way) => Some(Self { source: way.destination, destination: way.source, ..way }),
+            None => None,
+        }
+    }
+}
+
 /// Turns the frame that carried `segment` into `answer`, back to the hardware address it came from.
 ///
 /// # Errors
 /// The buffer is too small for the answer, which is at most 94 bytes.
 pub fn answer_tcp(frame: &mut Frame<'_>, segment: &Segment, answer: &TcpAnswer) -> Result<(), NoRoom> {
-    let (IpAddr::V4(client), IpAddr::V4(vip)) = (segment.tuple.client, segment.tuple.vip) else {
-        return Err(NoRoom(0)); // unreachable: segments are read from IPv4 packets only
-    };
+    let view = EthernetFrame::new_unchecked(frame.bytes());
+    let way = Way::to_client(&segment.tuple, view.dst_addr(), view.src_addr());
+    way.map_or(Err(NoRoom(0)), |way| write_tcp(frame, &way, answer, &[])) // segments are read from IPv4 packets only
+}
+
+/// Makes the frame, whatever it was, a segment with this payload; the buffer keeps its headroom.
+///
+/// # Errors
+/// The buffer is too small: headers take at most 94 bytes.
+pub fn write_tcp(frame: &mut Frame<'_>, way: &Way, answer: &TcpAnswer, payload: &[u8]) -> Result<(), NoRoom> {
     let tcp = TcpRepr {
-        src_port: segment.tuple.vip_port,
-        dst_port: segment.tuple.client_port,
+        src_port: way.source.1,
+        dst_port: way.destination.1,
         control: answer.control,
         seq_number: smoltcp_seq(answer.seq),
         ack_number: answer.ack.map(smoltcp_seq),
@@ -76,15 +127,18 @@ pub fn answer_tcp(frame: &mut Frame<'_>, segment: &Segment, answer: &TcpAnswer) 
         timestamp: answer
             .timestamps
             .map(|stamps| TcpTimestampRepr { tsval: stamps.value, tsecr: stamps.echo }),
-        payload: &[],
+        payload,
     };
     let tcp_bytes = tcp.buffer_len();
     frame.resize(ETHERNET_BYTES + IPV4_BYTES + tcp_bytes)?;
-    return_to_sender(frame);
-    write_ipv4(frame, vip, client, IpProtocol::Tcp, tcp_bytes);
+    let mut ethernet = EthernetFrame::new_unchecked(frame.bytes_mut());
+    ethernet.set_src_addr(way.source_mac);
+    ethernet.set_dst_addr(way.destination_mac);
+    ethernet.set_ethertype(EthernetProtocol::Ipv4);
+    write_ipv4(frame, way.source.0, way.destination.0, IpProtocol::Tcp, tcp_bytes);
     let bytes = frame.bytes_mut().get_mut(ETHERNET_BYTES + IPV4_BYTES..).unwrap_or_default();
     let mut view = TcpPacket::new_unchecked(bytes);
-    let (source, destination) = (IpAddress::Ipv4(vip), IpAddress::Ipv4(client));
+    let (source, destination) = (IpAddress::Ipv4(way.source.0), IpAddress::Ipv4(way.destination.0));
     tcp.emit(&mut view, &source, &destination, &ChecksumCapabilities::ignored());
     view.set_ece(answer.ece);
     view.fill_checksum(&source, &destination);

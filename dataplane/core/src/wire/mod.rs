@@ -1,14 +1,16 @@
 //! Frames as they are on the wire: what one is, what a segment says, and how answers are built.
 //!
-//! Owns everything between bytes and meaning for Ethernet, IPv4, TCP and ICMP echo, over `smoltcp::wire`. Decides nothing:
+//! Owns everything between bytes and meaning for Ethernet, IPv4, TCP and ICMP, over `smoltcp::wire`. Decides nothing:
 //! whoever asks gets a checked view's content or the [`Fault`] that stands in the way.
 
 mod build;
+mod icmp;
 mod ipv4;
 mod segment;
 mod syn;
 
-pub use build::{TcpAnswer, answer_echo, answer_tcp, redirect, reset_for};
+pub use build::{TcpAnswer, Way, answer_echo, answer_tcp, redirect, reset_for, write_tcp};
+pub use icmp::quoted_by_icmp_error;
 pub use ipv4::{Ipv4, Protocol};
 pub use segment::{Flags, Segment, Timestamps};
 pub use smoltcp::wire::EthernetAddress as MacAddress;
@@ -20,6 +22,9 @@ use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 pub const ETHERNET_BYTES: usize = 14;
 /// Bytes of an IPv4 header without options; Baton drops packets with options.
 pub const IPV4_BYTES: usize = 20;
+
+/// Bytes that timestamps take of every segment (RFC 7323, appendix A).
+pub const TIMESTAMPS_BYTES: usize = 12;
 
 /// What stands in the way of understanding a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,8 @@ pub struct Segment {
     pub ack: Seq,
     /// Its flags.
     pub flags: Flags,
+    /// Its window, as it stands in the header.
+    pub window: u16,
     /// Its timestamps option, if it has one.
     pub timestamps: Option<Timestamps>,
     /// Offset of the payload in the frame.
@@ -84,6 +86,7 @@ impl Segment {
             seq: Seq(number(view.seq_number())),
             ack: Seq(number(view.ack_number())),
             flags,
+            window: view.window_len(),
             timestamps: timestamps(view.options()),
             payload_at: ETHERNET_BYTES + IPV4_BYTES + header_bytes,
             payload_bytes: u32::try_from(view.payload().len()).map_err(|_| Fault::Malformed)?,

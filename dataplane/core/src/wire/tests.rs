@@ -14,6 +14,10 @@ const SYN_ACK: &str = "4500003c00004000400625e00a3c00640a32000b00508235aabbccdd0
                        0402080a112233445566778800";
 const FIN_ACK: &str = "4500003400004000400625e80a3c00640a32000b00508235aabbccdd010203058011ffff64ab0000080a00000007000000090000";
 const RST: &str = "4500002800004000400625f40a3c00640a32000b00508235aabbccdd0000000050040000a0e50000";
+/// A router at 10.9.8.7 tells 10.60.0.100 that its packet of 1500 bytes to 10.50.0.11:33333 needs a next hop's MTU of 1300;
+/// it quotes the IP header and eight bytes (RFC 1191).
+const TOO_LARGE: &str = "450000380000400040011e160a0908070a3c00640304fdc800000514450005dc000040003f0621400a3c00640a32000b\
+                         00508235aabbccdd";
 const ETHERNET: &str = "0200000000010200000000fe0800";
 const ETHERNET_BACK: &str = "0200000000fe0200000000010800";
 
@@ -129,17 +133,24 @@ fn impossible_flags_are_told() {
     }
 }
 
+/// Puts the right Internet checksum (RFC 1071) at an offset of what it covers.
+fn mend_checksum(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 2].fill(0);
+    let words =
+        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |low| u32::from(*low)));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    bytes[at..at + 2].copy_from_slice(&(!u16::try_from(folded).expect("folded")).to_be_bytes());
+}
+
 fn with_options(options: &[u8]) -> Vec<u8> {
     let mut changed = frame(SYN)[..54].to_vec();
     changed[46] = u8::try_from(5 + options.len() / 4).expect("at most 40 bytes") << 4;
     changed.extend(options);
     let total = u16::try_from(changed.len() - 14).expect("short").to_be_bytes();
     changed[16..18].copy_from_slice(&total);
-    changed[24..26].copy_from_slice(&[0, 0]);
-    let mut sum: u32 = changed[14..34].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    changed[24..26].copy_from_slice(&(!u16::try_from(sum).expect("folded")).to_be_bytes());
+    mend_checksum(&mut changed[14..34], 10);
     changed
 }
 
@@ -240,7 +251,70 @@ fn only_the_hardware_addresses_change_on_the_way_to_another_hop() {
     assert_eq!(view.bytes(), [&[2; 6][..], &[1; 6], &frame(DATA)[12..]].concat());
 }
 
+/// Changes a byte of the ICMP error and mends its checksum.
+fn error_with(at: usize, value: u8) -> Vec<u8> {
+    let mut changed = frame(TOO_LARGE);
+    changed[at] = value;
+    mend_checksum(&mut changed[34..], 2);
+    changed
+}
+
+#[test]
+fn an_icmp_error_says_whose_packet_it_quotes() {
+    assert_eq!(quoted_by_icmp_error(&frame(TOO_LARGE)), Some(tuple()));
+    for (name, at, value, is_about) in [
+        ("as it is", 34, 3, true),
+        ("time exceeded", 34, 11, true),
+        ("parameter problem", 34, 12, true),
+        ("echo reply", 34, 0, false),
+        ("echo request", 34, 8, false),
+        ("redirect", 34, 5, false),
+        ("source quench", 34, 4, false),
+        ("no type at all", 34, 99, false),
+        ("more fragments follow", 48, 0x20, true), // the first one has the ports
+        ("a later fragment", 49, 1, false),
+        ("options", 42, 0x46, false),
+        ("IPv6", 42, 0x65, false),
+        ("UDP", 51, 17, false),
+    ] {
+        let expected = is_about.then(tuple);
+        assert_eq!(quoted_by_icmp_error(&error_with(at, value)), expected, "{name}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_an_icmp_error_is_seen_by_its_checksum() {
+    let error = frame(TOO_LARGE);
+    for at in 34..error.len() {
+        for bit in 0..8 {
+            let mut flipped = error.clone();
+            flipped[at] ^= 1 << bit;
+            assert_eq!(quoted_by_icmp_error(&flipped), None, "byte {at}, bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn a_quote_with_less_than_both_ports_is_none() {
+    for length in 0..frame(TOO_LARGE).len() {
+        let mut cut = frame(TOO_LARGE)[..length].to_vec();
+        if length >= 38 {
+            mend_checksum(&mut cut[34..], 2);
+        }
+        let expected = (length >= 42 + 20 + 4).then(tuple);
+        assert_eq!(quoted_by_icmp_error(&cut), expected, "{length} bytes");
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_bytes_make_an_icmp_error_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), keep in 0..70usize) {
+        let mut changed = frame(TOO_LARGE);
+        changed.truncate(keep);
+        changed.extend(bytes);
+        let _ = quoted_by_icmp_error(&changed);
+    }
+
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..120), keep in 0..54usize) {
         let mut changed = frame(DATA);

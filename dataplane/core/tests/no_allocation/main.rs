@@ -9,7 +9,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use baton_core::switch::Learned;
-use baton_core::{Counters, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict};
+use baton_core::{Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict};
+use common::backend::mine;
 use common::client::{BARE, Client, USUAL, get, len};
 use common::packets::{ACK, FIN, arp, ethernet, icmp_echo, ipv4, read_message, read_tcp, udp};
 use common::world::{
@@ -75,6 +76,13 @@ struct Shelf {
     shared: usize,
 }
 
+impl Shelf {
+    fn frame(&self, at: usize) -> &[u8] {
+        assert!(at < self.count, "{} frames", self.count);
+        &self.bytes[at][..self.lengths[at]]
+    }
+}
+
 impl Outbox for Shelf {
     fn transmit(&mut self, frame: &[u8]) -> bool {
         self.bytes[self.count][..frame.len()].copy_from_slice(frame);
@@ -91,13 +99,24 @@ impl Outbox for Shelf {
 struct Bench {
     switch: Switch,
     now: Micros,
+    /// When the story begins.
+    begun: Micros,
     shelf: Box<Shelf>,
     paths: usize,
     counters: Arc<Counters>,
 }
 
 impl Bench {
+    /// A switch that has been running for a while.
     fn new() -> Self {
+        let mut bench = Self::started();
+        bench.pass("learning", 3_000, 500);
+        bench.begun = bench.now;
+        bench
+    }
+
+    /// A switch that has just started and knows its next hops.
+    fn started() -> Self {
         let counters = Arc::new(Counters::default());
         let settings = Settings { flow_count_max: 8, ..settings() };
         let switch = Switch::new(
@@ -110,7 +129,7 @@ impl Bench {
         )
         .expect("settings that work");
         let shelf = Box::new(Shelf { bytes: [[0; 2048]; 40], lengths: [0; 40], count: 0, shared: 0 });
-        let mut bench = Self { switch, now: START, shelf, paths: 0, counters };
+        let mut bench = Self { switch, now: START, begun: START, shelf, paths: 0, counters };
         bench.poll("announcements and questions");
         for (address, mac) in BACKENDS.into_iter().zip(BACKEND_MACS).chain([(GATEWAY, ROUTER_MAC)]) {
             bench.give("an ARP reply", &arp(2, (address, mac), (SWITCH, SWITCH_MAC), SWITCH_MAC));
@@ -137,6 +156,14 @@ impl Bench {
         assert_eq!(counted, 0, "{what} allocates");
         let shelf = &self.shelf;
         (0..shelf.count).map(|at| shelf.bytes[at][..shelf.lengths[at]].to_vec()).collect()
+    }
+
+    /// Lets time pass, in steps.
+    fn pass(&mut self, what: &str, millis: u64, step: u64) {
+        for _ in 0..millis.div_ceil(step) {
+            self.now = self.now.plus(Micros::from_millis(step));
+            self.poll(what);
+        }
     }
 
     fn connect(&mut self, client: &mut Client) {
@@ -199,11 +226,11 @@ fn flows_allocate_nothing_from_request_to_end() {
     bench.give("a routed packet", &routed.ack(sent));
     bench.give("a RST", &routed.rst(sent));
     for seconds in [5, 10, 15, 20] {
-        bench.now = START.plus(Micros::from_secs(seconds));
+        bench.now = bench.begun.plus(Micros::from_secs(seconds));
         bench.poll("expiry");
     }
     assert_eq!(bench.counters.event(Event::FlowsExpired), 1, "the routed one");
-    bench.now = START.plus(Micros::from_secs(60));
+    bench.now = bench.begun.plus(Micros::from_secs(60));
     bench.poll("expiry");
 }
 
@@ -213,32 +240,132 @@ fn held_heads_allocate_nothing_up_to_their_limits() {
     let long = format!("GET /files/a HTTP/1.1\r\nHost: b\r\nCookie: {}\r\n\r\n", "c".repeat(15_000));
     let mut client = Client::new();
     bench.connect(&mut client);
-    bench.shelf.count = 0;
-    let mut at = 0;
-    for piece in long.as_bytes().chunks(1364) {
+    let mut pieces: Vec<(u32, &[u8])> = (0..).step_by(1364).zip(long.as_bytes().chunks(1364)).collect();
+    pieces[1..].reverse(); // all behind a gap, as far as there is room for pieces apart
+    for (at, piece) in pieces {
         bench.give("a piece of a head", &client.data(at, piece));
         bench.give("the same again", &client.data(at, piece));
-        at += len(piece);
     }
-    assert_eq!(bench.shelf.count, long.len() / 1364, "all but the last");
+    bench.shelf.count = 0;
+    for (at, piece) in (0..).step_by(1364).zip(long.as_bytes().chunks(1364)) {
+        bench.give("a piece of a head, in order", &client.data(at, piece));
+    }
+    assert!(bench.counters.event(Event::Handoffs) == 1 && bench.counters.event(Event::HeadAcks) > 11);
     let mut endless = Client::at_port(2);
     bench.connect(&mut endless);
-    for at in 0..33 {
+    for at in 0..=4096 {
+        bench.shelf.count = 0;
         bench.give("a head byte by byte", &endless.data(at, b"G"));
     }
     let mut overlong = Client::at_port(3);
     bench.connect(&mut overlong);
-    for at in 0..13 {
+    for at in 0..26 {
         bench.give("a head too long", &overlong.data(at * 1364, &[b'G'; 1364]));
     }
+    assert_eq!(bench.counters.event(Event::Errors431), 2);
     let mut unfinished = Client::at_port(4);
     bench.connect(&mut unfinished);
     bench.give("the beginning of a head", &unfinished.data(0, b"GET "));
-    for seconds in [5, 10, 15] {
-        bench.now = START.plus(Micros::from_secs(seconds));
-        bench.poll("the end of a held head");
+    bench.pass("the acknowledgment, the repetitions, the end of held heads", 30_000, 20);
+    assert_eq!(bench.counters.event(Event::Errors408), 1);
+    assert_eq!(bench.counters.event(Event::HeadsLost), 1);
+    assert!(bench.counters.event(Event::HeldRepeated) > 60);
+    assert!(bench.counters.event(Event::QuestionsSent) > 6);
+}
+
+#[test]
+fn what_becomes_of_a_whole_head_allocates_nothing() {
+    let mut bench = Bench::new();
+    let mut client = Client::new();
+    bench.connect(&mut client);
+    let request = get("/files/a");
+    bench.give("a piece", &client.data(0, &request[..9]));
+    bench.give("another", &client.data(9, &request[9..20]));
+    bench.shelf.count = 0;
+    bench.give("the last", &client.data(20, &request[20..]));
+    let handoff = read_message(bench.shelf.frame(0));
+    bench.give("a piece again", &client.data(9, &request[9..20]));
+    bench.give("a piece that changed", &client.data(9, b"!"));
+    bench.shelf.count = 0;
+    bench.give("a refusal", &Answer::refused(&handoff).frame());
+    assert_eq!(bench.counters.event(Event::HandoffsRetried), 1);
+    bench.pass("questions", 20, 10);
+    let question = read_message(bench.shelf.frame(0));
+    for taken in [10, len(&request)] {
+        bench.give("an answer", &mine(&question, client.isn.wrapping_add(1 + taken)));
     }
-    assert_eq!(bench.counters.event(Event::HoldsExpired), 1);
+    assert_eq!(bench.counters.event(Event::HeldRepeated), 1);
+    bench.pass("nothing", 1_000, 100);
+    assert_eq!(bench.counters.event(Event::HeldRepeated), 1);
+}
+
+#[test]
+fn error_pages_allocate_nothing_from_the_first_byte_to_the_end() {
+    let mut bench = Bench::new();
+    let request = get("/nowhere");
+    let sent = len(&request);
+    for (port, offer) in (1..).zip([USUAL, BARE]) {
+        let mut client = Client { port, ..Client::with(offer) };
+        bench.connect(&mut client);
+        bench.shelf.count = 0;
+        bench.give("a request for nothing", &client.data(0, &request));
+        let read = len(&read_tcp(bench.shelf.frame(0)).payload) + 1;
+        bench.pass("a repetition", 200, 100);
+        bench.give("more", &client.data(sent, b"more"));
+        let reader = Client { read, ..client.clone() };
+        bench.give("an acknowledgment", &reader.ack(sent + 4));
+        bench.give("a FIN", &reader.fin(sent + 4));
+        bench.give("a late FIN", &reader.fin(sent + 4));
+        let mut again = Client { isn: client.isn.wrapping_add(1 << 20), ..client.clone() };
+        bench.connect(&mut again);
+        bench.give("a reused 4-tuple", &again.data(0, &request));
+        bench.give("a RST", &again.rst(sent));
+    }
+    let mut silent = Client::at_port(9);
+    bench.connect(&mut silent);
+    bench.give("a request for nothing", &silent.data(0, &request));
+    bench.pass("the end of a client that says nothing", 7_000, 100);
+    assert_eq!((bench.counters.event(Event::Errors503), bench.counters.event(Event::ResetsSent)), (5, 1));
+    assert_eq!((bench.counters.event(Event::PagesRepeated), bench.switch.flow_count()), (6, 0));
+    // More pages than places.
+    for port in 20..26 {
+        let mut client = Client::at_port(port);
+        bench.connect(&mut client);
+        bench.give("a request for nothing", &client.data(0, &request));
+    }
+    assert_eq!(bench.counters.drops(DropReason::HoldsFull), 2);
+}
+
+#[test]
+fn looking_for_owners_allocates_nothing() {
+    let mut bench = Bench::new();
+    let strangers: Vec<Client> =
+        (1..=9).map(|port| Client { peer_isn: 7, ..Client::at_port(port) }).collect();
+    let mut questions = Vec::new();
+    for (place, stranger) in strangers.iter().enumerate() {
+        bench.shelf.count = 0;
+        bench.give("data of an unknown connection", &stranger.data(0, b"data"));
+        assert_eq!(bench.shelf.count, if place < 8 { 4 } else { 0 }, "not at the expense of others");
+        questions.extend((place == 0).then(|| read_message(bench.shelf.frame(0))));
+    }
+    let (first, question) = (&strangers[0], &questions[0]);
+    bench.give("the same again", &first.data(0, b"data"));
+    bench.give("a RST", &strangers[1].rst(4));
+    bench.give("an unknown RST", &Client::at_port(99).rst(4));
+    bench.give("an answer", &mine(question, first.isn.wrapping_add(1)));
+    bench.give("a denial", &Answer::of(question, 6).frame());
+    bench.pass("the end of the search", 1_000, 50);
+    assert!(bench.counters.event(Event::OwnersSought) >= 8);
+    assert_eq!(bench.counters.event(Event::FlowsAdopted), 1);
+    assert!(bench.counters.event(Event::FlowsUnowned) > 0);
+    // A switch that has just started seeks the owner even of what looks new, and keeps the request.
+    let mut young = Bench::started();
+    let mut client = Client::new();
+    young.connect(&mut client);
+    young.give("a request", &client.data(0, &get("/files/a")));
+    assert_eq!((young.counters.event(Event::OwnersSought), young.counters.event(Event::Handoffs)), (1, 0));
+    young.pass("the handoff", 1_000, 50);
+    assert_eq!(young.counters.event(Event::Handoffs), 1);
 }
 
 #[test]
@@ -266,7 +393,8 @@ fn requests_refused_and_a_full_table_allocate_nothing() {
         let mut client = Client::at_port(port);
         bench.connect(&mut client);
         let (verdict, _) = bench.give("a request nobody serves", &client.data(0, &get(path)));
-        assert_eq!(verdict, Verdict::Reply);
+        assert_eq!(verdict, Verdict::Absorb);
+        assert_eq!(bench.give("its RST", &client.rst(len(&get(path)))).0, Verdict::Absorb);
     }
     for port in 100..108 {
         bench.request(&mut Client::at_port(port), "/files/a");
@@ -287,7 +415,7 @@ fn arp_and_ping_allocate_nothing() {
     bench.give("a ping", &icmp_echo([10, 50, 0, 11], VIP, SWITCH_MAC, ROUTER_MAC, &[7; 1400]));
     bench.give("noise", &[0xff; 60]);
     for seconds in 1..60 {
-        bench.now = START.plus(Micros::from_secs(seconds));
+        bench.now = bench.begun.plus(Micros::from_secs(seconds));
         bench.poll("questions");
     }
     assert_eq!(bench.counters.event(Event::ArpAnnouncements), 9);

@@ -5,9 +5,10 @@ use baton_core::{DropReason, Event, Micros, Settings, Verdict};
 
 use crate::common::client::{Client, get, len};
 use crate::common::packets::{ACK, FIN, Message, Outer, PSH, be16, checksum};
+use crate::common::page::{CUT_OFF, MALFORMED, NO_BACKEND, NO_RULE, TOO_LARGE};
 use crate::common::world::{
-    BACKEND_MACS, BACKENDS, KEY_ID, SECRET, SWITCH, SWITCH_MAC, World, backend_of, is_authentic, settings,
-    snapshot,
+    BACKEND_MACS, BACKENDS, GATEWAY, KEY_ID, SECRET, SWITCH, SWITCH_MAC, World, backend_of, is_authentic,
+    settings, snapshot,
 };
 
 #[test]
@@ -127,22 +128,28 @@ fn backends_of_a_pool_take_turns_and_rules_choose_the_pool() {
 }
 
 #[test]
-fn requests_that_cannot_be_served_are_reset_for_a_named_reason() {
+fn requests_that_cannot_be_served_are_answered_for_a_named_reason() {
     let mut world = World::new();
-    for (bytes, reason) in [
-        (get("/nowhere"), DropReason::NoRule),
-        (get("/dead/a"), DropReason::NoBackend),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), DropReason::RequestMalformed),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(), DropReason::RequestMalformed),
-        (format!("GET / HTTP/1.1\r\n{}\r\n", "a:b\r\n".repeat(129)).into_bytes(), DropReason::HeadTooLarge),
-    ] {
-        let mut client = Client::new();
+    for (port, (bytes, reason, why)) in (1..).zip([
+        (get("/nowhere"), DropReason::NoRule, NO_RULE),
+        (get("/dead/a"), DropReason::NoBackend, NO_BACKEND),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), DropReason::RequestMalformed, MALFORMED),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_vec(), DropReason::RequestMalformed, MALFORMED),
+    ]) {
+        let mut client = Client::at_port(port);
         world.connect(&mut client);
         let before = world.counters.drops(reason);
-        world.give(&client.data(0, &bytes)).expect_reset(&client);
+        world.give(&client.data(0, &bytes)).expect_page(&client, len(&bytes), why);
         assert_eq!(world.counters.drops(reason), before + 1, "{reason:?}");
-        assert_eq!(world.switch.flow_count(), 0);
+        assert_eq!(world.flow(client.tuple()).expect("closing").state, State::Answered);
     }
+    assert_eq!((world.event(Event::Errors503), world.event(Event::Errors400)), (2, 2));
+    let mut client = Client::at_port(9);
+    let mut world = World::new();
+    world.connect(&mut client);
+    let fields = format!("GET / HTTP/1.1\r\n{}\r\n", "a:b\r\n".repeat(129)).into_bytes();
+    world.give(&client.data(0, &fields)).expect_page(&client, len(&fields), TOO_LARGE);
+    assert_eq!((world.counters.drops(DropReason::HeadTooLarge), world.event(Event::Errors431)), (1, 1));
 }
 
 #[test]
@@ -163,11 +170,12 @@ fn a_client_that_finishes_within_its_request_is_served_and_its_flow_ends_soon() 
 }
 
 #[test]
-fn a_request_that_ends_before_its_head_is_reset() {
+fn a_request_that_ends_before_its_head_is_answered_with_400() {
     let mut world = World::new();
     let mut client = Client::new();
     world.connect(&mut client);
-    world.give(&client.segment(0, FIN | ACK, b"GET /files/a HT").frame()).expect_reset(&client);
+    let outcome = world.give(&client.segment(0, FIN | ACK, b"GET /files/a HT").frame());
+    outcome.expect_page(&client, 16, CUT_OFF);
     assert_eq!(world.counters.drops(DropReason::RequestMalformed), 1);
 }
 
@@ -175,7 +183,7 @@ fn a_request_that_ends_before_its_head_is_reset() {
 fn a_backend_without_known_hardware_address_gets_nothing() {
     let mut world = World::just_started(0, settings(), snapshot());
     world.silent = vec![BACKENDS[0]];
-    world.pass(Micros::from_secs(1));
+    world.pass(Micros::from_secs(3)); // what runs already is learned of
     for number in 0..3 {
         let (_, outcome) = world.request(Client::at_port(1000 + number), "/files/a");
         assert_eq!(backend_of(&outcome.message()), 1, "the other one serves");
@@ -189,8 +197,10 @@ fn a_backend_without_known_hardware_address_gets_nothing() {
 #[test]
 fn without_any_next_hop_a_request_is_refused_as_having_no_backend() {
     let mut world = World::just_started(0, settings(), snapshot());
+    world.silent = [&BACKENDS[..], &[GATEWAY]].concat();
+    world.pass(Micros::from_secs(3));
     let (client, outcome) = world.request(Client::new(), "/files/a");
-    outcome.expect_reset(&client);
+    outcome.expect_page(&client, len(&get("/files/a")), NO_BACKEND);
     assert_eq!(world.counters.drops(DropReason::NoBackend), 1);
 }
 

@@ -3,8 +3,9 @@
 use baton_core::flow::State;
 use baton_core::{DropReason, Event, Micros, Settings, Verdict};
 
+use crate::common::backend::sort;
 use crate::common::client::{Client, Offer, USUAL, get, len};
-use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame};
+use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame, read_tcp};
 use crate::common::world::{BACKENDS, GATEWAY, SECRET, World, backend_of, is_authentic, settings, snapshot};
 
 fn state(world: &World, client: &Client) -> Option<State> {
@@ -180,7 +181,6 @@ fn an_upload_is_followed_over_a_loss_of_more_than_an_unscaled_window() {
 fn timers_run_from_the_last_packet_and_never_more_than_a_quarter_longer() {
     let timeouts = Settings { established_timeout: Micros::from_secs(100), ..settings() };
     for (timeout_s, wanted) in [
-        (10, State::Holding),
         (30, State::Unconfirmed),
         (100, State::Established),
         (10, State::ClosingUnconfirmed),
@@ -192,12 +192,6 @@ fn timers_run_from_the_last_packet_and_never_more_than_a_quarter_longer() {
             let client = Client::new();
             let sent = len(&get("/files/a"));
             let client = match wanted {
-                State::Holding => {
-                    let mut client = client;
-                    world.connect(&mut client);
-                    assert_eq!(world.give(&client.data(0, b"GET /files/a")).verdict, Verdict::Absorb);
-                    client
-                }
                 State::Unconfirmed | State::ClosingUnconfirmed => {
                     let (client, _) = world.request(client, "/files/a");
                     world.pass(Micros::from_secs(3));
@@ -218,6 +212,7 @@ fn timers_run_from_the_last_packet_and_never_more_than_a_quarter_longer() {
                     );
                     client
                 }
+                State::Asking | State::Holding | State::Answered => unreachable!("told elsewhere"),
             };
             assert_eq!(state(&world, &client), Some(wanted));
             world.pass(Micros::from_millis(timeout_s * 1000 - 100));
@@ -230,15 +225,51 @@ fn timers_run_from_the_last_packet_and_never_more_than_a_quarter_longer() {
 }
 
 #[test]
-fn after_its_flow_is_forgotten_a_client_is_neither_answered_nor_handed_off_again() {
+fn a_held_head_and_an_answered_connection_have_timers_of_their_own() {
+    for first_packet_ms in [0, 30, 77] {
+        let mut world = World::new();
+        world.pass(Micros::from_millis(first_packet_ms));
+        let mut client = Client::new();
+        world.connect(&mut client);
+        assert_eq!(world.give(&client.data(0, b"GET /files/a")).verdict, Verdict::Absorb);
+        world.pass(Micros::from_millis(9_900));
+        assert_eq!(state(&world, &client), Some(State::Holding), "lives for 10 s");
+        world.pass(Micros::from_millis(2_700));
+        assert_eq!(state(&world, &client), Some(State::Answered), "is over after a quarter more");
+        // The page came within the last 2.6 s.
+        world.pass(Micros::from_millis(5_000 - 2_700));
+        assert_eq!(state(&world, &client), Some(State::Answered), "lives for 5 s");
+        world.pass(Micros::from_millis(1_250 + 2_700 + 200));
+        assert_eq!(world.switch.flow_count(), 0, "is over after a quarter more");
+    }
+}
+
+#[test]
+fn after_its_flow_is_forgotten_a_client_is_asked_for_and_never_handed_off_again() {
     let mut world = World::new();
     let (client, sent, _) = world.established(Client::new(), "/files/a");
     world.give(&client.fin(sent));
     world.pass(Micros::from_secs(130)); // not the same epoch, but the cookie is still honoured
     assert_eq!(world.switch.flow_count(), 0);
-    world.expect_drop(&client.data(sent, b"late"), DropReason::UnknownFlow);
-    assert_eq!(world.give(&client.ack(sent + 1)).verdict, Verdict::Absorb);
-    world.expect_drop(&client.rst(sent + 1), DropReason::UnknownFlow);
+    for (sought, late) in (1..).zip([client.data(sent, b"late"), client.ack(sent + 1), client.rst(sent + 1)])
+    {
+        let outcome = world.give(&late);
+        assert_eq!(outcome.verdict, Verdict::Drop(DropReason::UnknownFlow));
+        let (packets, questions) = sort(&outcome.sent.frames);
+        assert!(packets.is_empty(), "nothing is handed off");
+        assert_eq!(questions.len(), 4, "every backend is asked");
+        assert_eq!((state(&world, &client), world.event(Event::OwnersSought)), (Some(State::Asking), sought));
+        // Nobody has it: asked twice more, then the client is told, where it will believe it. A RST is never answered.
+        let (reset, questions) =
+            world.pass(Micros::from_millis(900)).into_iter().partition::<Vec<_>, _>(|frame| frame[23] == 6);
+        assert_eq!(questions.len(), 8);
+        let told: Vec<(u8, u32)> =
+            reset.iter().map(|frame| read_tcp(frame)).map(|reset| (reset.flags, reset.seq)).collect();
+        let expected = (RST, client.peer_isn.wrapping_add(1 + client.read));
+        assert_eq!(told, if sought < 3 { vec![expected] } else { vec![] });
+        assert_eq!((world.switch.flow_count(), world.event(Event::FlowsUnowned)), (0, sought.min(2)));
+    }
+    assert_eq!(world.event(Event::Handoffs), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use baton_core::{DropReason, Event, Micros, Verdict};
 
+use crate::common::backend::sort;
 use crate::common::client::{BARE, Client, Offer, USUAL, get, len};
 use crate::common::packets::{ACK, CWR, ECE, FIN, PSH, RST, SYN, TcpFrame, URG, be32, read_options};
 use crate::common::world::{KEY_ID, SWITCH_MAC, World, settings, snapshot};
@@ -164,13 +165,23 @@ fn segments_no_client_may_send_are_dropped() {
 }
 
 #[test]
-fn without_its_cookie_data_is_dropped_and_bare_acknowledgments_are_ignored() {
-    let mut world = World::new();
+fn without_its_cookie_nothing_is_handed_off_and_whoever_may_have_it_is_asked() {
     for offer in [USUAL, BARE] {
-        let mut client = Client::with(offer);
-        world.connect(&mut client);
         let request = get("/files/a");
-        let good = client.clone();
+        let mut world = World::new();
+        let mut good = Client::with(offer);
+        world.connect(&mut good);
+        let mut sought = 0;
+        let mut expect_sought = |world: &mut World, frame: &[u8]| {
+            let outcome = world.give(frame);
+            assert_eq!(outcome.verdict, Verdict::Drop(DropReason::UnknownFlow));
+            let (packets, questions) = sort(&outcome.sent.frames);
+            assert_eq!((packets.len(), questions.len()), (0, 4), "every backend is asked");
+            sought += 1;
+            assert_eq!((world.event(Event::OwnersSought), world.switch.flow_count()), (sought, 1));
+            world.pass(Micros::from_secs(1)); // nobody has it
+            assert_eq!((world.event(Event::FlowsUnowned), world.switch.flow_count()), (sought, 0));
+        };
         for wrong in [
             Client { peer_isn: good.peer_isn ^ 1 << 31, ..good.clone() },
             Client { peer_isn: good.peer_isn ^ 1, ..good.clone() },
@@ -180,21 +191,21 @@ fn without_its_cookie_data_is_dropped_and_bare_acknowledgments_are_ignored() {
             Client { vip: [10, 60, 0, 101], ..good.clone() },
             Client { offer: Offer { timestamps: !offer.timestamps, ..offer }, ..good.clone() },
         ] {
-            world.expect_drop(&wrong.data(0, &request), DropReason::UnknownFlow);
-            world.expect_drop(&wrong.fin(0), DropReason::UnknownFlow);
-            assert_eq!(world.give(&wrong.ack(0)).verdict, Verdict::Absorb);
+            for frame in [wrong.data(0, &request), wrong.fin(0), wrong.ack(0)] {
+                expect_sought(&mut world, &frame);
+            }
         }
         // The right cookie with other bytes in front: only the first segment may begin.
-        world.expect_drop(&good.data(1, &request), DropReason::UnknownFlow);
+        expect_sought(&mut world, &good.data(1, &request));
         if offer.timestamps {
             let wrong = Client { echo: good.echo ^ 1, ..good.clone() };
-            world.expect_drop(&wrong.data(0, &request), DropReason::UnknownFlow);
+            expect_sought(&mut world, &wrong.data(0, &request));
         }
         let mut damaged = good.data(0, &request);
         *damaged.last_mut().expect("not empty") ^= 1;
         world.expect_drop(&damaged, DropReason::TcpChecksum);
+        assert_eq!((world.switch.flow_count(), world.event(Event::Handoffs)), (0, 0));
     }
-    assert_eq!(world.switch.flow_count(), 0);
 }
 
 #[test]

@@ -3,11 +3,16 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acknowledgments;
 mod dispatch;
 mod forwarding;
 mod frames;
 mod handshake;
 mod heads;
+mod owed;
+mod page_ends;
+mod pages;
 mod reach;
 mod refusals;
 mod reuse;
+mod streams;

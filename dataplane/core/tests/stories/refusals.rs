@@ -7,7 +7,8 @@ use baton_core::switch::Backend;
 use baton_core::{DropReason, Event, Micros, Snapshot, Verdict};
 
 use crate::common::client::{Client, get, len};
-use crate::common::packets::{ACK, Message, PSH, RST, read_tcp};
+use crate::common::packets::{ACK, FIN, Message, PSH, read_tcp};
+use crate::common::page::REFUSED_BY_ALL;
 use crate::common::world::{
     Answer, GATEWAY, KEY_ID, SECRET, SWITCH_MAC, World, backend_of, inner_tuple, is_authentic, ring,
     settings, snapshot,
@@ -67,15 +68,15 @@ fn packets_bounced_later_follow_to_the_backend_chosen_by_then() {
 }
 
 #[test]
-fn refused_by_all_the_client_is_reset() {
+fn refused_by_all_the_client_is_told() {
     let mut world = World::new();
     let (client, outcome) = world.request(Client::new(), "/files/a");
     let second = world.give(&Answer::refused(&outcome.message()).frame()).message();
     let outcome = world.give(&Answer::refused(&second).frame());
-    outcome.expect_reset(&client);
-    assert_eq!(world.counters.drops(DropReason::RefusedByAll), 1);
-    assert_eq!(world.switch.flow_count(), 0);
-    // The second copy of the refusal finds no flow.
+    outcome.expect_page(&client, len(&get("/files/a")), REFUSED_BY_ALL);
+    assert_eq!((world.counters.drops(DropReason::RefusedByAll), world.event(Event::Errors503)), (1, 1));
+    assert_eq!(world.flow(client.tuple()).expect("closing").state, State::Answered);
+    // The second copy of the refusal finds the connection answered.
     world.expect_drop(&Answer::refused(&second).frame(), DropReason::AnswerUnexpected);
 }
 
@@ -95,31 +96,32 @@ fn no_more_than_four_backends_are_tried() {
     }
     tried.dedup();
     assert_eq!(tried.len(), 4, "each another: {tried:?}");
-    world.give(&Answer::refused(&message).frame()).expect_reset(&client);
+    let outcome = world.give(&Answer::refused(&message).frame());
+    outcome.expect_page(&client, len(&get("/files/a")), REFUSED_BY_ALL);
     assert_eq!(world.event(Event::HandoffsRetried), 3);
 }
 
 #[test]
-fn the_client_is_reset_at_the_hardware_address_its_packets_come_from() {
+fn the_client_is_told_at_the_hardware_address_its_packets_come_from() {
     let mut world = World::new();
     let near = Client { mac: [2, 0, 0, 0, 9, 9], address: [10, 60, 0, 77], ..Client::new() };
     let (near, outcome) = world.request(near, "/routed/a");
     let message = outcome.message();
     let outcome = world.give(&Answer::refused(&message).frame());
-    outcome.expect_reset(&near);
-    let reset = read_tcp(&outcome.frame);
-    assert_eq!((reset.to, reset.from, reset.flags), (near.mac, SWITCH_MAC, RST));
+    outcome.expect_page(&near, len(&get("/routed/a")), REFUSED_BY_ALL);
+    let told = read_tcp(&outcome.sent.frames[0]);
+    assert_eq!((told.to, told.from), (near.mac, SWITCH_MAC));
 }
 
 #[test]
-fn a_finished_client_that_is_refused_by_all_is_reset_too() {
+fn a_finished_client_that_is_refused_by_all_is_told_too() {
     let mut world = World::new();
     let mut client = Client::new();
     world.connect(&mut client);
-    let request = client.segment(0, PSH | ACK | 1, &get("/routed/a")).frame();
+    let request = client.segment(0, PSH | ACK | FIN, &get("/routed/a")).frame();
     let message = world.give(&request).message();
-    world.give(&Answer::refused(&message).frame()).expect_reset(&client);
-    assert_eq!(world.switch.flow_count(), 0);
+    let outcome = world.give(&Answer::refused(&message).frame());
+    outcome.expect_page(&client, len(&get("/routed/a")) + 1, REFUSED_BY_ALL); // the FIN counts
 }
 
 #[test]
@@ -202,12 +204,16 @@ fn answers_that_were_not_asked_for_are_counted_by_kind() {
     let mut world = World::new();
     let (_, outcome) = world.request(Client::new(), "/files/a");
     let message = outcome.message();
-    for kind in [1, 2, 3, 4, 5, 8, 9, 10] {
+    for kind in [1, 2, 3, 4, 5, 8, 10] {
         world.expect_drop(&Answer::of(&message, kind).frame(), DropReason::AnswerUnexpected);
     }
     let mut gone = Answer::of(&message, 6);
-    gone.inner.truncate(24); // what a backend quotes of the packet
+    gone.inner.truncate(40); // what a backend quotes of the packet
+    gone.covered[32..40].fill(0); // it knows of no handoff: that is still on its way
     world.expect_drop(&gone.frame(), DropReason::AnswerGone);
+    assert_eq!(world.event(Event::FlowsGone), 0);
+    gone.inner.truncate(39);
+    world.expect_drop(&gone.frame(), DropReason::AnswerMalformed);
 }
 
 #[test]
@@ -267,13 +273,14 @@ fn answers_find_the_lcore_that_asked() {
         },
         second.now,
     );
+    second.pass(Micros::from_secs(3));
     let (client, outcome) = second.request(Client::new(), "/routed/a");
     assert_eq!(outcome.message().lcore, 1);
     assert_eq!(inner_tuple(&outcome.message().inner), client.tuple());
 }
 
 #[test]
-fn a_refusal_while_no_other_backend_has_a_known_hardware_address_resets_the_client() {
+fn a_refusal_while_no_other_backend_has_a_known_hardware_address_is_told_to_the_client() {
     let mut world = World::new();
     let (client, outcome) = world.request(Client::new(), "/files/a");
     let message: Message = outcome.message();
@@ -285,5 +292,6 @@ fn a_refusal_while_no_other_backend_has_a_known_hardware_address_resets_the_clie
     assert!(world.switch.next_hop_of(BackendIndex(1)).is_none());
     let fresh = world.give(&client.data(0, &get("/files/a"))).message();
     assert_eq!(fresh.generation, message.generation);
-    world.give(&Answer::refused(&fresh).frame()).expect_reset(&client);
+    let outcome = world.give(&Answer::refused(&fresh).frame());
+    outcome.expect_page(&client, len(&get("/files/a")), REFUSED_BY_ALL);
 }

@@ -1,0 +1,316 @@
+//! Connections nobody here knows: the backends are asked whose they are (WHO-HAS), and the one that has it says so (MINE).
+//!
+//! After a start of the switch every connection is such a one. Its packets are dropped until its backend is found: TCP sends
+//! them again. Only when several questions found no owner is the client reset.
+
+use handoff_proto::tcp::{MSS_MIN, TcpState};
+use handoff_proto::{Generation, MessageType, Micros, Negotiated};
+use smoltcp::wire::TcpControl;
+
+use crate::flow::{Base, Event as Life, Flow, FlowId, RefusedBy, Search, State};
+use crate::frame::Frame;
+use crate::ids::{BackendIndex, PoolIndex};
+use crate::metrics::{DropReason, Event};
+use crate::switch::held::scratch;
+use crate::switch::{Arrival, Outbox, Switch};
+use crate::tunnel::{self, Answer};
+use crate::verdict::Verdict;
+use crate::wire::{self, TcpAnswer, Way};
+
+/// How long a question waits for its answer.
+pub(super) const ASK_INTERVAL: Micros = Micros::from_millis(100);
+/// How often the backends are asked before the connection counts as nobody's.
+const ASK_COUNT_MAX: u8 = 3;
+/// How long after its start a switch asks for the owner even of connections that look new: their cookie may be one of its former
+/// life, and their request handed off already.
+pub(super) const LEARNING: Micros = Micros::from_secs(3);
+/// Questions an lcore sends in a second, counted per backend asked: a flood of stray packets must not become one of questions.
+/// The last connection asked for in a second is asked for everywhere. Questions for the sake of a held head do not count: there
+/// are only so many of those.
+const QUESTIONS_PER_SECOND: u32 = 50_000;
+/// By how much an owner's sequence numbers may differ from those of the asking packet: more than any window in use, and little
+/// enough that a socket left over from another connection hardly ever fits.
+pub(super) const FIT_BYTES: u32 = 1 << 26;
+
+/// What stands for the options of a connection whose handshake is not known.
+const UNKNOWN: Negotiated =
+    Negotiated { mss: MSS_MIN, wscale: None, sack: false, timestamps: false, ecn: false };
+
+/// How much of something may still be done in a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    per_second: u32,
+    second: u64,
+    spent: u32,
+}
+
+impl Allowance {
+    pub(super) const fn new(per_second: u32) -> Self {
+        Self { per_second, second: 0, spent: 0 }
+    }
+
+    /// What a switch may ask.
+    pub(super) const fn of_questions() -> Self {
+        Self::new(QUESTIONS_PER_SECOND)
+    }
+
+    /// Takes `count` out, if there is anything left; says whether there was.
+    pub(super) const fn take(&mut self, count: u32, now: Micros) -> bool {
+        let second = now.0 / 1_000_000;
+        if self.second != second {
+            *self = Self { second, spent: 0, ..*self };
+        }
+        let is_left = self.spent < self.per_second;
+        if is_left {
+            self.spent = self.spent.saturating_add(count);
+        }
+        is_left
+    }
+}
+
+impl Switch {
+    /// Says whether connections may still live on backends that were handed off before the switch started.
+    pub(super) fn is_learning(&self, now: Micros) -> bool {
+        now < self.learning_until
+    }
+
+    /// Begins to look for the owner of a segment's connection. The segment itself is dropped: it will come again.
+    pub(super) fn ask(&mut self, arrival: &Arrival, out: &mut impl Outbox) -> Result<Verdict, DropReason> {
+        let segment = &arrival.segment;
+        let flow = Flow {
+            tuple: segment.tuple,
+            backend: BackendIndex::default(),
+            pool: PoolIndex(0),
+            generation: Generation(0),
+            base: Base { negotiated: UNKNOWN, seq: segment.seq, ack: segment.ack, tsval: 0, tsecr: 0 },
+            hold: None,
+            head: None,
+            sent_until: segment.end(),
+            client_mac: arrival.client_mac,
+            reopened: None,
+            refused_by: RefusedBy::default(),
+            search: Search { is_reset: segment.flags.rst, ..Search::default() },
+            created: arrival.now,
+            last_seen: arrival.now,
+        };
+        if !self.may_ask(arrival.now) {
+            return Err(DropReason::AskLimit);
+        }
+        // Not at the expense of other flows: what is asked for may be anybody's invention.
+        if let Ok(id) = self.flows.insert(flow, State::Asking) {
+            self.counters.count(Event::OwnersSought);
+            self.ask_all(id, arrival.now, out);
+        }
+        Err(DropReason::UnknownFlow)
+    }
+
+    /// Decides about a segment of a connection whose owner is being looked for: it will come again.
+    pub(super) fn asked(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        arrival.verify(frame)?;
+        let segment = &arrival.segment;
+        let flow = self.flows.get_mut(id).ok_or(DropReason::UnknownFlow)?;
+        if let Some(index) = flow.hold {
+            if !segment.flags.rst {
+                return Err(DropReason::UnknownFlow);
+            }
+            // As while its head was held: what was acknowledged is thrown away for the client's own RST only.
+            if self.holds.get(index).is_some_and(|hold| segment.seq == hold.next()) {
+                self.forget(id);
+            } else {
+                self.counters.count(Event::FinUnbelieved);
+            }
+            return Ok(Verdict::Absorb);
+        }
+        if segment.flags.rst {
+            // Its owner shall get the next one; its sender wants no answer.
+            flow.search.is_reset = true;
+            return Err(DropReason::UnknownFlow);
+        }
+        // A stray packet of the past made the switch ask: the first data of a new connection need not wait for that.
+        if segment.flags.ack
+            && segment.payload_bytes > 0
+            && self.cookie_holds(arrival, segment.seq.sub(1)).is_some()
+        {
+            let previous = self.forget(id).map(|flow| flow.generation);
+            self.counters.count(Event::FlowsReplaced);
+            return self.unknown(frame, arrival, previous, out);
+        }
+        Err(DropReason::UnknownFlow)
+    }
+
+    /// Takes a question to every backend out of the allowance; says whether there was any left.
+    fn may_ask(&mut self, now: Micros) -> bool {
+        self.questions.take(u32::try_from(self.paths.len()).unwrap_or(u32::MAX), now)
+    }
+
+    /// Asks all backends whether they have a flow.
+    pub(super) fn ask_all(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.search.count = flow.search.count.saturating_add(1);
+        for backend in (0..).map(BackendIndex).take(self.paths.len()) {
+            self.question(id, backend, now, out);
+        }
+    }
+
+    /// Asks the backend of a flow whether it has it.
+    pub(super) fn ask_owner(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+        if let Some(backend) = self.flows.get(id).map(|(flow, _)| flow.backend) {
+            self.question(id, backend, now, out);
+        }
+    }
+
+    fn question(&mut self, id: FlowId, backend: BackendIndex, now: Micros, out: &mut impl Outbox) {
+        let Some((flow, _)) = self.flows.get(id) else { return };
+        let (outer, header) = match self.tunnel_headers(flow, backend, MessageType::WhoHas, now) {
+            Ok(headers) => headers,
+            Err(_) => return, // out of reach: no answer can come
+        };
+        let Some(way) = Way::to_vip(&flow.tuple, self.lcore.mac, outer.destination_mac) else { return };
+        let quote = TcpAnswer::new(flow.base.seq, Some(flow.base.ack), TcpControl::None);
+        let sent = scratch(&mut self.scratch).is_some_and(|mut frame| {
+            wire::write_tcp(&mut frame, &way, &quote, &[]).is_ok()
+                && tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes).is_ok()
+                && out.transmit(frame.bytes())
+        });
+        self.counters.count(if sent { Event::QuestionsSent } else { Event::TransmitFailed });
+    }
+
+    /// A backend says that it has a connection.
+    pub(super) fn mine(
+        &mut self,
+        answer: &Answer,
+        from: BackendIndex,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let id = self.flows.find(&answer.tuple).ok_or(DropReason::AnswerUnexpected)?;
+        let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerUnexpected)?;
+        if !answers_a_question_for(flow, answer) {
+            return Err(DropReason::AnswerUnexpected);
+        }
+        let is_second = state != State::Asking;
+        if is_second && flow.backend == from {
+            // Of an older generation, it is the socket that the handoff on its way will replace.
+            if answer.header.generation != flow.generation {
+                return Err(DropReason::AnswerUnexpected);
+            }
+            self.delivered(id, answer.header.base_seq, now, out);
+            return Ok(Verdict::Absorb);
+        }
+        // Two backends say that they have it: the younger handoff is the one that counts.
+        let is_younger = answer.header.generation.newer_than(flow.generation);
+        if is_second && !(flow.search.count > 0 && is_younger) || !is_owner(flow, answer) {
+            return Err(DropReason::AnswerUnexpected);
+        }
+        self.claim(answer, id, from);
+        if !is_second {
+            self.live(id, Life::Claim, now);
+            self.counters.count(Event::FlowsAdopted);
+        }
+        if answer.header.detail.state().is_some_and(has_finished) {
+            self.live(id, Life::Finish, now);
+        }
+        // A request that waited goes to its owner, who may lack some of it.
+        if let Some(index) = self.flows.get(id).and_then(|(flow, _)| flow.hold) {
+            self.send_head(id, index, now, out);
+        }
+        Ok(Verdict::Absorb)
+    }
+
+    fn claim(&mut self, answer: &Answer, id: FlowId, from: BackendIndex) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.backend = from;
+        flow.generation = answer.header.generation;
+        let received = answer.header.base_seq;
+        // What its client has sent, its backend knows best: the asking packet may be anybody's. Not so a held head.
+        if flow.hold.is_none() || flow.sent_until.before(received) {
+            flow.sent_until = received;
+        }
+    }
+
+    /// A backend says that it does not have a connection it was asked for. When all have said so, a request that waited for
+    /// this goes to a backend of its own.
+    pub(super) fn denied(
+        &mut self,
+        answer: &Answer,
+        id: FlowId,
+        from: BackendIndex,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let asked = self.paths.len();
+        let flow = self.flows.get_mut(id).ok_or(DropReason::AnswerUnexpected)?;
+        if !answers_a_question_for(flow, answer) {
+            return Err(DropReason::AnswerUnexpected);
+        }
+        flow.search.denied |= 1_u64.checked_shl(u32::from(from.0)).unwrap_or(0);
+        let by_all = asked <= 64 && usize::try_from(flow.search.denied.count_ones()) == Ok(asked);
+        if by_all && flow.hold.is_some() && !self.is_waiting_for_backends(id, now) {
+            self.dispatch_held(id, now, out);
+        }
+        Ok(Verdict::Absorb)
+    }
+
+    /// No backend has said in time that it has a connection: asks again, and at last gives it up.
+    pub(super) fn asking_expired(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+        let Some((flow, _)) = self.flows.get(id) else { return };
+        let (search, is_held) = (flow.search, flow.hold.is_some());
+        if search.count < ASK_COUNT_MAX || is_held && self.is_waiting_for_backends(id, now) {
+            if !is_held && !self.may_ask(now) {
+                self.counters.count_drop(DropReason::AskLimit);
+                self.forget(id); // its client's next packet asks again
+                return;
+            }
+            self.ask_all(id, now, out);
+            self.flows.renew(id, now);
+        } else if is_held {
+            self.dispatch_held(id, now, out);
+        } else if self.is_learning(now) || search.is_reset {
+            self.forget(id);
+        } else {
+            self.counters.count(Event::FlowsUnowned);
+            self.abandon(id, out);
+        }
+    }
+
+    /// Says whether no backend can be given a held request yet, since the switch has just started: agents and next hops are
+    /// still turning up.
+    fn is_waiting_for_backends(&self, id: FlowId, now: Micros) -> bool {
+        let Some((flow, _)) = self.flows.get(id) else { return false };
+        let members = self.snapshot.pools.get(usize::from(flow.pool.0)).map(|pool| &pool.members);
+        let is_ready = |member: &BackendIndex| {
+            let at = usize::from(member.0);
+            self.snapshot.backends.get(at).is_some_and(|backend| backend.usable)
+                && self.paths.get(at).is_some_and(|path| self.neighbors.mac(path.hop).is_some())
+        };
+        self.is_learning(now) && !members.is_some_and(|members| members.iter().any(is_ready))
+    }
+}
+
+/// Says whether an answer can be to a question for this flow, and not for an earlier one of the same 4-tuple.
+fn answers_a_question_for(flow: &Flow, answer: &Answer) -> bool {
+    flow.created <= answer.header.issued
+}
+
+/// Says whether a backend's socket is that of the flow, by its sequence numbers.
+fn is_owner(flow: &Flow, answer: &Answer) -> bool {
+    let received = answer.header.base_seq.distance_from(flow.base.seq);
+    let sent = answer.header.base_ack.distance_from(flow.base.ack);
+    let is_near = |distance: i32| distance.unsigned_abs() <= FIT_BYTES;
+    // The packet that asked may have come again, or ahead of others. But a request's first byte is the first of its
+    // connection, and no client acknowledges what was not sent. A RST need not acknowledge anything.
+    is_near(received)
+        && (received >= 0 || flow.hold.is_none())
+        && (is_near(sent) && sent >= 0 || flow.search.is_reset)
+}
+
+/// Says whether a socket in this state has its client's FIN.
+const fn has_finished(state: TcpState) -> bool {
+    matches!(state, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing | TcpState::TimeWait)
+}

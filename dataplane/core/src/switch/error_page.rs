@@ -1,0 +1,259 @@
+//! Errors the switch answers itself: a small response with FIN, then a bounded end of the connection.
+//!
+//! The flow stays for [`ANSWERED_TIMEOUT`]: the response is repeated until the client has it, what the client still sends is
+//! acknowledged and thrown away (a RST would make some clients throw the response away, RFC 9112, section 9.6), its FIN is
+//! acknowledged. A client that has not come to an end by then is reset.
+
+use handoff_proto::{Micros, Seq};
+use smoltcp::wire::TcpControl;
+
+use crate::flow::{Event as Life, Flow, FlowId, State};
+use crate::frame::Frame;
+use crate::http::Refusal;
+use crate::ids::HoldIndex;
+use crate::metrics::{DropReason, Event};
+use crate::switch::held::scratch;
+use crate::switch::hold::{Duty, PageClient};
+use crate::switch::{Arrival, Outbox, Switch};
+use crate::verdict::Verdict;
+use crate::wire::{self, TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
+
+/// How long the end of a connection may take that the switch answers itself.
+pub(super) const ANSWERED_TIMEOUT: Micros = Micros::from_secs(5);
+/// How long after each time an error page is repeated.
+const PAGE_STEPS: [Micros; 5] = [
+    Micros::from_millis(200),
+    Micros::from_millis(400),
+    Micros::from_millis(800),
+    Micros::from_millis(1600),
+    Micros::from_millis(3200),
+];
+/// The window while input is thrown away.
+const WINDOW: u16 = u16::MAX;
+
+/// What the client of a refused request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Farewell {
+    /// Why.
+    pub(super) refusal: Refusal,
+    /// Whether the response has a body: not for HEAD.
+    pub(super) with_body: bool,
+    /// What the client has sent so far.
+    pub(super) client: PageClient,
+    /// The client's newest TSval.
+    pub(super) tsval: u32,
+}
+
+impl Switch {
+    /// Refuses a request that came as a single segment, whose flow is not in the table yet.
+    pub(super) fn refuse_first(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        flow: Flow,
+        refusal: Refusal,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let segment = &arrival.segment;
+        let farewell = Farewell {
+            refusal,
+            with_body: !is_head_request(segment.payload(frame.bytes())),
+            client: PageClient { next: segment.end(), is_finished: segment.flags.fin },
+            tsval: flow.base.tsval,
+        };
+        match self.insert(flow, State::Answered, arrival) {
+            Some(id) => self.say_farewell(id, &farewell, arrival.now, out),
+            None => return self.refuse(frame, arrival, DropReason::TableFull),
+        }
+        Ok(Verdict::Absorb)
+    }
+
+    /// Refuses a request whose flow is in the table and unknown to any backend.
+    pub(super) fn say_farewell(
+        &mut self,
+        id: FlowId,
+        farewell: &Farewell,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) {
+        self.live(id, Life::Refuse, now);
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.last_seen = now;
+        let first = flow.base.ack;
+        let Some(index) = flow.hold.or_else(|| self.holds.acquire(first)) else {
+            self.counters.count_drop(DropReason::HoldsFull);
+            return self.abandon(id, out);
+        };
+        self.counters.count_drop(farewell.refusal.into());
+        flow.hold = Some(index);
+        self.flows.renew(id, now);
+        let pages = &self.snapshot.error_pages;
+        let Some(hold) = self.holds.get_mut(index) else { return };
+        hold.put_page(first, farewell.client, |buffer| {
+            pages.write(farewell.refusal, farewell.with_body, buffer)
+        });
+        hold.flow = id;
+        hold.tsval = farewell.tsval;
+        self.counters.count(match farewell.refusal.status() {
+            400 => Event::Errors400,
+            408 => Event::Errors408,
+            431 => Event::Errors431,
+            _ => Event::Errors503,
+        });
+        self.send_page(id, index, Event::PageSegments, out);
+        self.set_page_step(index, 0, now);
+    }
+
+    fn set_page_step(&mut self, index: HoldIndex, step: u8, now: Micros) {
+        let Some(hold) = self.holds.get_mut(index) else { return };
+        if let Duty::Page { client, .. } = hold.duty {
+            hold.duty = Duty::Page { step, client };
+        }
+        match PAGE_STEPS.get(usize::from(step)) {
+            Some(delay) => self.holds.set_deadline(index, now.plus(*delay)),
+            None => self.holds.cancel_deadline(index),
+        }
+    }
+
+    /// Sends what the client has not acknowledged of an error page.
+    fn send_page(&mut self, id: FlowId, index: HoldIndex, event: Event, out: &mut impl Outbox) {
+        let (Some((flow, _)), Some(hold)) = (self.flows.get(id), self.holds.get(index)) else { return };
+        let Duty::Page { client, .. } = hold.duty else { return };
+        let Some(way) = Way::to_client(&flow.tuple, self.lcore.mac, flow.client_mac) else { return };
+        let negotiated = flow.base.negotiated;
+        let stamps = Timestamps { value: flow.base.tsecr, echo: hold.tsval };
+        let options = if negotiated.timestamps { TIMESTAMPS_BYTES } else { 0 };
+        let bytes_max = usize::from(negotiated.mss.min(self.announced_mss())).saturating_sub(options);
+        // Of a page that arrived without its FIN, the last byte comes again with it.
+        let from = hold.acked.min(hold.bytes().len().saturating_sub(1));
+        for piece in hold.pieces(from, bytes_max) {
+            let control = if piece.is_last { TcpControl::Fin } else { TcpControl::Psh };
+            let answer = TcpAnswer {
+                window: WINDOW,
+                timestamps: negotiated.timestamps.then_some(stamps),
+                ..TcpAnswer::new(hold.seq_at(piece.offset), Some(client.next), control)
+            };
+            let sent = scratch(&mut self.scratch).is_some_and(|mut frame| {
+                wire::write_tcp(&mut frame, &way, &answer, piece.bytes).is_ok() && out.transmit(frame.bytes())
+            });
+            self.counters.count(if sent { event } else { Event::TransmitFailed });
+        }
+    }
+
+    /// The client has not acknowledged all of an error page in time.
+    pub(super) fn repeat_page(
+        &mut self,
+        id: FlowId,
+        index: HoldIndex,
+        step: u8,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) {
+        self.send_page(id, index, Event::PagesRepeated, out);
+        self.set_page_step(index, step + 1, now);
+    }
+
+    /// Decides about a segment of a client whose request the switch answered.
+    pub(super) fn answered(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+    ) -> Result<Verdict, DropReason> {
+        arrival.verify(frame)?;
+        let segment = &arrival.segment;
+        let flow = self.flows.get(id).map(|(flow, _)| *flow).ok_or(DropReason::UnknownFlow)?;
+        let Some(index) = flow.hold else {
+            // Both sides have finished; only a FIN whose acknowledgment got lost still wants an answer.
+            return if segment.flags.fin && !segment.flags.rst {
+                let tsval = segment.timestamps.map_or(0, |stamps| stamps.value);
+                self.acknowledge_end(frame, arrival, segment.ack, segment.end(), tsval)
+            } else {
+                Ok(Verdict::Absorb)
+            };
+        };
+        let hold = self.holds.get_mut(index).ok_or(DropReason::UnknownFlow)?;
+        let Duty::Page { step, mut client } = hold.duty else { return Err(DropReason::UnknownFlow) };
+        if segment.flags.rst {
+            if segment.seq == client.next {
+                self.forget(id);
+            } else {
+                self.counters.count(Event::FinUnbelieved);
+            }
+            return Ok(Verdict::Absorb);
+        }
+        let end = hold.next();
+        if segment.flags.ack && segment.ack == end {
+            hold.acked = hold.bytes().len() + 1;
+            self.holds.cancel_deadline(index);
+        } else if segment.flags.ack && segment.ack.before(end) {
+            hold.acked = hold.acked.max(hold.offset_of(segment.ack));
+        }
+        if !client.is_finished && !segment.seq.after(client.next) && segment.end().after(client.next) {
+            client = PageClient { next: segment.end(), is_finished: segment.flags.fin };
+        }
+        let Some(hold) = self.holds.get_mut(index) else { return Err(DropReason::UnknownFlow) };
+        hold.note_stamps(segment.timestamps);
+        hold.duty = Duty::Page { step, client };
+        let tsval = hold.tsval;
+        let is_over = client.is_finished && hold.acked > hold.bytes().len();
+        if is_over {
+            self.release_hold(id);
+        }
+        // A probe, and data that came again, want to be acknowledged, too.
+        if segment.payload_bytes > 0 || segment.flags.fin || segment.seq.before(client.next) {
+            return self.acknowledge_end(frame, arrival, end, client.next, tsval);
+        }
+        Ok(Verdict::Absorb)
+    }
+
+    fn acknowledge_end(
+        &self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        seq: Seq,
+        client_next: Seq,
+        client_tsval: u32,
+    ) -> Result<Verdict, DropReason> {
+        let stamps = arrival.segment.timestamps;
+        let answer = TcpAnswer {
+            window: WINDOW,
+            timestamps: stamps.map(|stamps| Timestamps { value: stamps.echo, echo: client_tsval }),
+            ..TcpAnswer::new(seq, Some(client_next), TcpControl::None)
+        };
+        self.reply(frame, arrival, &answer, Event::InputDiscarded)
+    }
+
+    /// The time of an answered connection is up: a client that has not come to an end is reset.
+    pub(super) fn answered_expired(&mut self, id: FlowId, out: &mut impl Outbox) {
+        let reset = self.flows.get(id).and_then(|(flow, _)| {
+            let hold = self.holds.get(flow.hold?)?;
+            let Duty::Page { client, .. } = hold.duty else { return None };
+            let seq = hold.seq_at(hold.acked); // what it is known to expect: elsewhere it would not believe a RST
+            Some(TcpAnswer::new(seq, Some(client.next), TcpControl::Rst))
+        });
+        if let Some(reset) = reset {
+            self.send_to_client(id, &reset, Event::ResetsSent, out);
+        }
+        self.forget(id);
+    }
+}
+
+/// Says whether a request's first bytes are those of HEAD, whose responses have no body (RFC 9110, section 9.3.2).
+pub(super) fn is_head_request(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"HEAD ")
+}
+
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed | Refusal::CutOff => Self::RequestMalformed,
+            Refusal::Disputed => Self::RequestDisputed,
+            Refusal::Unfinished => Self::RequestUnfinished,
+            Refusal::HeadTooLarge => Self::HeadTooLarge,
+            Refusal::NoRule => Self::NoRule,
+            Refusal::NoBackend => Self::NoBackend,
+            Refusal::RefusedByAll => Self::RefusedByAll,
+        }
+    }
+}
