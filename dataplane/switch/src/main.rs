@@ -165,7 +165,8 @@ impl Parts {
     /// Makes the worker of one lcore. Runs there, so that its memory is near.
     fn worker(&self, lcore: Lcore) -> SwitchWorker {
         let index = number(lcore);
-        let place = baton_core::Lcore { number: index, mac: self.mac };
+        let count = u8::try_from(self.mailboxes.len()).unwrap_or(u8::MAX);
+        let place = baton_core::Lcore { number: index, count, mac: self.mac };
         let counters = self.counters.get(lcore.index).map(Arc::clone).unwrap_or_default();
         let entropy = Entropy::from_seed(self.seed.wrapping_add(u64::from(index)));
         let (snapshot, now) = (Arc::clone(&self.snapshot), self.clock.now());
