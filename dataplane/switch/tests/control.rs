@@ -54,6 +54,7 @@ fn catalog() -> Catalog {
             pool: Pool { members: vec![BackendIndex(0), BackendIndex(1)] },
         }],
         rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
+        error_pages: Arc::default(),
         keys: KeyRing::new(vec![key()]).expect("a good ring"),
     }
 }
@@ -239,6 +240,7 @@ fn play_lcores(world: &World, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
                         room.push((Ipv4Addr::new(10, 60, 0, 254), Some(MacAddress([2, 0, 0, 0, 0, 254]))));
                         reply.send(room).expect("control waits");
                     }
+                    Some(Question::Conflict { reply }) => drop(reply.send(None)),
                     None => {}
                 }
                 letters.leave();

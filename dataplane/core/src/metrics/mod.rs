@@ -73,7 +73,7 @@ counters! {
         IcmpErrorsForwarded "icmp_errors_forwarded" "ICMP errors sent on to the backend whose packet they quote.",
         ResetsSent "resets_sent" "Connections the switch ended with a RST.",
         FinUnbelieved "fins_unbelieved" "FINs and RSTs whose sequence number does not fit, so that the flow is kept as it was.",
-        Steered "steered" "Answers of backends given to the lcore that asked.",
+        Steered "steered" "Answers of backends and ICMP errors given to the lcore whose flow they speak of, or to the next that may have it.",
         TransmitFailed "transmit_failed" "Frames the core wanted to send beside the one it was given, but had no buffer for.",
     }
 }
@@ -118,7 +118,7 @@ counters! {
         AnswerUnexpected "drop_answer_unexpected" "Handoff messages to the switch that answer nothing it asked.",
         AnswerGone "drop_answer_gone" "Backends' notices that a packet belongs to no socket there, which changed nothing.",
         RefusedByAll "drop_refused_by_all" "Handoffs refused by as many backends as may be tried; answered with 503.",
-        SteerFailed "drop_steer_failed" "Answers for another lcore whose inbox was full.",
+        SteerFailed "drop_steer_failed" "Answers and ICMP errors for another lcore whose inbox was full.",
     }
 }
 

@@ -4,6 +4,7 @@
 //! settings for the DPDK door, the core and control. Between them every value is checked, and everything that is wrong
 //! is reported at once, each fault with its key, what was found and what is allowed. Nothing here touches the network or DPDK.
 
+mod error_pages;
 mod faults;
 mod key_file;
 mod raw;
@@ -76,14 +77,12 @@ pub enum ConfigError {
         file: PathBuf,
     },
     /// No TOML, an unknown key, or a value of another type.
-    #[error("{}: {key} (line {line}): {text}", file.display())]
+    #[error("{}: {place}: {text}", file.display())]
     Form {
         /// The configuration file.
         file: PathBuf,
-        /// Where, as a path; `.` is the file as a whole.
-        key: String,
-        /// Line of the file, counted from 1.
-        line: usize,
+        /// Where: key and line, or the line as it stands.
+        place: String,
         /// What was found and what is allowed.
         text: String,
     },
@@ -113,10 +112,11 @@ impl Config {
             return Err(ConfigError::TooLong { file: file.to_owned() });
         }
         let text = fs::read_to_string(file).map_err(read)?;
-        Self::from_text(&text, file, key_file::read)
+        Self::from_text(&text, file, key_file::read, error_pages::read_body)
     }
 
-    /// Checks the text of a configuration. `file` is named in errors; `read_keys` is given the path of the key file.
+    /// Checks the text of a configuration. `file` is named in errors; `read_keys` is given the path of the key file,
+    /// `read_body` those of the bodies of error pages.
     ///
     /// # Errors
     /// Everything that is wrong.
@@ -124,10 +124,11 @@ impl Config {
         text: &str,
         file: &Path,
         read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+        read_body: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, ConfigError> {
         let raw = parse(text, file)?;
         let mut findings = Findings::default();
-        let checked = check(raw, &mut findings, read_keys);
+        let checked = check(raw, &mut findings, read_keys, read_body);
         match checked {
             Some(config) if findings.faults.is_empty() => Ok(Self { warnings: findings.warnings, ..config }),
             _ => Err(ConfigError::Faults { file: file.to_owned(), faults: findings.faults }),
@@ -139,13 +140,23 @@ pub use key_file::KeyFault;
 
 /// Reads the form of the file; what its values may be is not looked at here.
 fn parse(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
-    let form = |key: String, error: &toml::de::Error| {
+    let line_of = |error: &toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
-        let line = text.get(..start).map_or(1, |before| before.matches('\n').count() + 1);
-        ConfigError::Form { file: file.to_owned(), key, line, text: error.message().to_owned() }
+        text.get(..start).map_or(1, |before| before.matches('\n').count() + 1)
     };
-    let document = toml::Deserializer::parse(text).map_err(|error| form(".".to_owned(), &error))?;
-    serde_path_to_error::deserialize(document).map_err(|error| form(error.path().to_string(), error.inner()))
+    let form = |place: String, error: &toml::de::Error| {
+        let text = error.message().replace("expected i64", "expected a whole number");
+        let text =
+            text.replace("expected a sequence", "expected a list").replace("a boolean", "true or false");
+        ConfigError::Form { file: file.to_owned(), place, text }
+    };
+    let document = toml::Deserializer::parse(text).map_err(|error| {
+        let line = line_of(&error);
+        let words = text.lines().nth(line - 1).unwrap_or_default().trim();
+        form(format!("line {line}: `{words}`"), &error)
+    })?;
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| form(format!("{} (line {})", error.path(), line_of(error.inner())), error.inner()))
 }
 
 /// Checks all sections before giving up, so that all faults are found.
@@ -153,12 +164,14 @@ fn check(
     raw: RawConfig,
     findings: &mut Findings,
     read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+    read_body: impl Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Option<Config> {
     let network = sections::network(&raw.switch, findings);
     let keys = sections::keys(&raw.switch, findings, read_keys);
     let dpdk = sections::dpdk(&raw.dpdk, findings);
     let control = sections::control(&raw.control, findings);
     let core = sections::core(&raw, network, dpdk.mtu, findings);
-    let catalog = services::catalog(&raw, network, keys, findings);
+    let error_pages = error_pages::error_pages(&raw.error_page, findings, read_body);
+    let catalog = services::catalog(&raw, network, keys, error_pages, findings);
     Some(Config { dpdk, core: core?, control: control?, catalog: Arc::new(catalog?), warnings: Vec::new() })
 }

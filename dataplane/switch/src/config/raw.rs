@@ -29,6 +29,8 @@ pub(super) struct RawConfig {
     pub(super) pool: Vec<RawPool>,
     #[serde(default)]
     pub(super) rule: Vec<RawRule>,
+    #[serde(default)]
+    pub(super) error_page: Vec<RawErrorPage>,
 }
 
 /// `[switch]`
@@ -113,6 +115,15 @@ pub(super) struct RawPool {
     pub(super) name: Option<String>,
     pub(super) backends: Option<Vec<String>>,
     pub(super) policy: Option<String>,
+}
+
+/// `[[error_page]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawErrorPage {
+    pub(super) status: Option<i64>,
+    pub(super) file: Option<String>,
+    pub(super) content_type: Option<String>,
 }
 
 /// `[[rule]]`

@@ -11,7 +11,7 @@ use handoff_proto::{KeyRing, METRICS_PORT, Micros};
 use super::faults::{Findings, host_address, quoted};
 use super::raw::{RawConfig, RawControl, RawDpdk, RawSwitch};
 use super::{ControlSettings, KeyFault};
-use crate::dpdk::{DpdkSettings, Idle};
+use crate::dpdk::{DpdkSettings, Idle, MTU, SettingsError};
 
 const KEY_FILE_DEFAULT: &str = "/etc/baton/keys.toml";
 const ADMIN_SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
@@ -26,7 +26,7 @@ const FLOW_CAPACITY_DEFAULT: usize = 65_536;
 const HOLD_COUNT: RangeInclusive<usize> = 1..=65_535;
 const HOLD_COUNT_DEFAULT: usize = 1024;
 const TIMEOUT_S: RangeInclusive<u64> = 1..=86_400;
-const HOLD_TIMEOUT_S_DEFAULT: u64 = 10;
+const HOLD_TIMEOUT_S_DEFAULT: u64 = 30;
 const UNCONFIRMED_TIMEOUT_S_DEFAULT: u64 = 300;
 const ESTABLISHED_TIMEOUT_S_DEFAULT: u64 = 900;
 const CLOSING_TIMEOUT_S_DEFAULT: u64 = 60;
@@ -96,7 +96,6 @@ pub(super) fn keys(
 
 /// Checks `[dpdk]`. What only the door knows it reports itself, one fault at a time.
 pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
-    let faults_before = findings.faults.len();
     let needed = "a PCI address or a DPDK virtual device is needed, such as \"0000:3b:00.0\"";
     let device = findings.required("dpdk.device", raw.device.clone(), needed);
     let idle = match raw.idle.as_deref() {
@@ -107,6 +106,7 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
             Idle::Nap
         }
     };
+    let faults_before = findings.faults.len();
     let lcores = match &raw.lcores {
         None => vec![1],
         Some(cpus) => (0..)
@@ -116,6 +116,7 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
             })
             .collect(),
     };
+    let (has_device, has_lcores) = (device.is_some(), findings.faults.len() == faults_before);
     let settings = DpdkSettings {
         device: device.unwrap_or_default(),
         main_lcore: findings.number("dpdk.main_lcore", raw.main_lcore, 0, 0..=CPU_MAX),
@@ -124,20 +125,25 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
         tx_descriptors: findings.number("dpdk.tx_descriptors", raw.tx_descriptors, 1024, ANY_COUNT),
         hugepages: raw.hugepages.unwrap_or(false),
         memory_mb: findings.number("dpdk.memory_mb", raw.memory_mb, 64, ANY_COUNT),
-        mtu: findings.number("dpdk.mtu", raw.mtu, 1500, 0..=u16::MAX),
+        mtu: findings.number("dpdk.mtu", raw.mtu, 1500, MTU_BYTES_MIN..=*MTU.end()),
         idle,
     };
-    if findings.faults.len() == faults_before {
-        match settings.check() {
-            Ok(()) if settings.mtu < MTU_BYTES_MIN => {
-                let allowed =
-                    format!("at least {MTU_BYTES_MIN} are needed: room for the tunnel and the smallest MSS");
-                findings.fault("dpdk.mtu", settings.mtu, allowed);
-            }
-            Ok(()) => {}
-            // The door's words name section and key.
-            Err(error) => findings.fault("dpdk", "", error.to_string()),
+    // The door's words name section and key.
+    for fault in settings.faults() {
+        let is_news = match fault {
+            SettingsError::Device { .. } => has_device,
+            SettingsError::Lcores { .. } => has_lcores,
+            SettingsError::Mtu { .. } => false,
+            _ => true,
+        };
+        if is_news {
+            findings.tell(fault.to_string());
         }
+    }
+    if settings.is_pci() && !settings.hugepages {
+        let advice =
+            "a card on the PCI bus needs packet memory from hugepages: reserve some and set it to true";
+        findings.warn("dpdk.hugepages", "false", advice);
     }
     if settings.lcores.contains(&settings.main_lcore) {
         let advice = "this CPU also moves frames (dpdk.lcores): control slows it down; give each its own where there are enough";

@@ -1,8 +1,10 @@
 //! The sections that stand any number of times: `[[vip]]`, `[[backend]]`, `[[pool]]`, `[[rule]]`.
 
 use core::net::Ipv4Addr;
+use std::sync::Arc;
 
 use baton_core::Network;
+use baton_core::http::ErrorPages;
 use baton_core::policy::{BackendIndex, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex};
 use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
@@ -27,6 +29,7 @@ pub(super) fn catalog(
     raw: &RawConfig,
     network: Option<Network>,
     keys: Option<KeyRing>,
+    error_pages: ErrorPages,
     findings: &mut Findings,
 ) -> Option<Catalog> {
     count("vip", raw.vip.len(), VIPS_MAX, findings);
@@ -44,7 +47,7 @@ pub(super) fn catalog(
     if !findings.faults.is_empty() {
         return None;
     }
-    let catalog = Catalog { vips, backends, pools, rules, keys: keys? };
+    let catalog = Catalog { vips, backends, pools, rules, error_pages: Arc::new(error_pages), keys: keys? };
     unused(raw, &catalog, findings);
     Some(catalog)
 }
@@ -193,7 +196,12 @@ fn named<'a>(
     if let Some(position) = known.iter().position(|candidate| *candidate == name) {
         return u16::try_from(position).ok(); // more are a fault of their own
     }
-    let listed: Vec<String> = known.iter().map(|name| quoted(name)).collect();
+    let mut listed: Vec<String> = Vec::new();
+    for name in known.iter().filter(|name| !name.is_empty()).map(|name| quoted(name)) {
+        if !listed.contains(&name) {
+            listed.push(name);
+        }
+    }
     let there_are = if listed.is_empty() {
         "there is none at all".to_owned()
     } else {

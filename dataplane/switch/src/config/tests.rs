@@ -15,8 +15,14 @@ fn read_keys(_: &Path) -> Result<KeyRing, KeyFault> {
     Ok(KeyRing::new(vec![Key::new(KeyId(1), [7; 32])])?)
 }
 
+/// Pages are as long as their names say.
+fn read_body(path: &Path) -> io::Result<Vec<u8>> {
+    let name = path.to_str().expect("text");
+    name.parse().map(|bytes| vec![b'x'; bytes]).map_err(|_| io::ErrorKind::NotFound.into())
+}
+
 fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::from_text(text, Path::new("switch.toml"), read_keys)
+    Config::from_text(text, Path::new("switch.toml"), read_keys, read_body)
 }
 
 /// The example with one piece of text exchanged for another.
@@ -95,7 +101,7 @@ fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() 
             "flows.colour",
             "unknown field `colour`, expected one of `capacity`",
         ),
-        ("port = 80", "port = \"80\"", "vip[0].port", "invalid type: string \"80\", expected i64"),
+        ("port = 80", "port = \"80\"", "vip[0].port", "invalid type: string \"80\", expected a whole number"),
         (
             "port = 80",
             "prot = 80",
@@ -103,7 +109,7 @@ fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() 
             "unknown field `prot`, expected one of `name`, `address`, `port`",
         ),
         ("[[vip]]", "[[vips]]", "vips", "unknown field `vips`, expected one of `switch`, `dpdk`"),
-        ("[control]", "[control", ".", "unclosed table"),
+        ("[control]", "[control", "", "unclosed table"),
     ] {
         let text = changed(from, to);
         let line = 1 + text
@@ -112,7 +118,10 @@ fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() 
             .expect("just put there");
         match parse(&text) {
             Err(error @ ConfigError::Form { .. }) => {
-                let expected = format!("switch.toml: {key} (line {line}): {told}");
+                let expected = match key {
+                    "" => format!("switch.toml: line {line}: `{to}`: {told}"),
+                    key => format!("switch.toml: {key} (line {line}): {told}"),
+                };
                 assert!(error.to_string().starts_with(&expected), "{error}\nexpected: {expected}");
             }
             other => panic!("{to}: {other:?}"),
@@ -190,17 +199,21 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
             "",
             "backend[2].address = \"10.61.0.13\": not on the switch's own network (switch.address), and there is no switch.gateway",
         ),
-        ("device = \"net_af_packet0,iface=data0\"", "device = \"eth0\"", "dpdk: [dpdk] device = \"eth0\""),
-        ("# mtu = 1500", "mtu = 9000", "dpdk: [dpdk] mtu = 9000: allowed are 576 to 1850"),
-        ("# mtu = 1500", "mtu = 600", "dpdk.mtu = 600: at least 660 are needed"),
-        ("# mtu = 1500", "mtu = 70000", "dpdk.mtu = 70000: allowed are 0 to 65535"),
-        ("# lcores = [1]", "lcores = [1, 1]", "dpdk: [dpdk] lcores = [1, 1]"),
+        (
+            "device = \"net_af_packet0,iface=data0\"",
+            "device = \"eth0\"",
+            "dpdk.device = \"eth0\": expected a full PCI address",
+        ),
+        ("# mtu = 1500", "mtu = 9000", "dpdk.mtu = 9000: allowed are 660 to 1850"),
+        ("# mtu = 1500", "mtu = 600", "dpdk.mtu = 600: allowed are 660 to 1850"),
+        ("# mtu = 1500", "mtu = 70000", "dpdk.mtu = 70000: allowed are 660 to 1850"),
+        ("# lcores = [1]", "lcores = [1, 1]", "dpdk.lcores = [1, 1]"),
         ("# lcores = [1]", "lcores = [1, -1]", "dpdk.lcores[1] = -1: allowed are 0 to 1023"),
         ("# idle = \"nap\"", "idle = \"sleep\"", "dpdk.idle = \"sleep\": allowed are \"nap\" and \"spin\""),
         (
             "# rx_descriptors = 1024",
             "rx_descriptors = 1",
-            "dpdk: [dpdk] rx_descriptors = 1: allowed are 128 to 16384",
+            "dpdk.rx_descriptors = 1: allowed are 128 to 16384",
         ),
         (
             "listen = \"10.70.0.1:7170\"",
@@ -325,12 +338,18 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
 #[test]
 fn all_faults_are_told_at_once() {
     let text = changed("port = 80", "port = 0")
+        .replace("# mtu = 1500", "mtu = 9000")
+        .replace("# lcores = [1]", "lcores = [1, 1]")
+        .replace("# idle = \"nap\"", "idle = \"sleep\"")
         .replace("# capacity = 65536", "capacity = -1")
         .replace("# window_scale = 7", "window_scale = 99")
         .replace("[\"backend1\", \"backend2\"]", "[\"b\", \"c\"]");
     let told = faults(&text);
     let keys: Vec<&str> = told.iter().filter_map(|fault| fault.split([' ', ':']).next()).collect();
     let expected = [
+        "dpdk.idle",
+        "dpdk.mtu",
+        "dpdk.lcores",
         "flows.capacity",
         "handshake.window_scale",
         "vip[0].port",
@@ -343,8 +362,48 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
+fn error_pages_are_read_and_checked() {
+    let page = |text: &str| [EXAMPLE, "[[error_page]]\n", text].concat();
+    let good = page(
+        "status = 503\nfile = \"16384\"\ncontent_type = \"text/plain\"\n[[error_page]]\nstatus = 400\nfile = \"0\"\n",
+    );
+    let pages = parse(&good).expect("valid").catalog.error_pages.clone();
+    let [bad_request, None, None, Some(unavailable)] = &pages.bodies else { panic!("{pages:?}") };
+    assert_eq!((unavailable.content_type.as_str(), unavailable.bytes.len()), ("text/plain", 16_384));
+    assert_eq!(bad_request.as_ref().map(|page| page.content_type.as_str()), Some("text/html; charset=utf-8"));
+    for (text, told) in [
+        ("status = 404\nfile = \"1\"", "error_page[0].status = 404: allowed are 400, 408, 431, 503"),
+        ("file = \"1\"", "error_page[0].status: missing; allowed are 400, 408, 431, 503"),
+        ("status = 400", "error_page[0].file: missing; the path of the page's body is needed"),
+        (
+            "status = 400\nfile = \"16385\"",
+            "error_page[0].file = \"16385\": longer than the 16384 bytes allowed",
+        ),
+        (
+            "status = 400\nfile = \"absent\"",
+            "error_page[0].file = \"absent\": cannot be read: entity not found",
+        ),
+        (
+            "status = 400\nfile = \"1\"\ncontent_type = \"text/html\\r\\nX: y\"",
+            "error_page[0].content_type = \"text/html\\r\\nX: y\": a media type of at most 128 characters",
+        ),
+        (
+            "status = 400\nfile = \"1\"\n[[error_page]]\nstatus = 400\nfile = \"1\"",
+            "error_page[1].status = 400: another [[error_page]] has this status already",
+        ),
+    ] {
+        let faults = faults(&page(text));
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(told),
+            "{text}\n told: {faults:#?}\n want: {told}"
+        );
+    }
+}
+
+#[test]
 fn a_faulty_key_file_is_a_fault_of_its_key() {
-    let fault = Config::from_text(EXAMPLE, Path::new("f"), |_| Err(KeyFault::Mode { mode: 0o644 }));
+    let fault =
+        Config::from_text(EXAMPLE, Path::new("f"), |_| Err(KeyFault::Mode { mode: 0o644 }), read_body);
     let told = fault.expect_err("refused").to_string();
     assert!(
         told.starts_with("f: switch.key_file = \"/etc/baton/keys.toml\": mode 0644 lets others in"),
@@ -402,6 +461,8 @@ fn what_works_but_is_hardly_meant_is_a_warning() {
     assert_eq!(warnings(&unused), ["pool[0] = \"spare\": no [[rule]] leads to this pool"]);
     let idle = changed("[\"backend1\", \"backend2\"]", "[\"backend1\"]");
     assert_eq!(warnings(&idle), ["backend[1] = \"backend2\": no [[pool]] has this backend"]);
+    let card = changed("net_af_packet0,iface=data0", "0000:3b:00.0");
+    assert!(warnings(&card)[0].starts_with("dpdk.hugepages = false: a card on the PCI bus needs"));
     let shared_cpu = changed("# main_lcore = 0", "main_lcore = 1");
     assert!(warnings(&shared_cpu)[0].starts_with("dpdk.main_lcore = 1: this CPU also moves frames"));
 }

@@ -40,7 +40,7 @@ const REQUEST_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug, Error)]
 pub enum SocketFault {
     /// The operating system refused.
-    #[error("control.admin_socket = {path:?}: {what}: {source}")]
+    #[error("control.admin_socket = {path:?}: {what}")]
     System {
         /// The socket's path.
         path: PathBuf,

@@ -110,7 +110,10 @@ async fn backends(shared: &Shared) -> Vec<Backend> {
 }
 
 /// Asks an lcore; `None` if it has too many questions or takes too long.
-async fn ask<T>(mailbox: &Mailbox, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+pub(super) async fn ask<T>(
+    mailbox: &Mailbox,
+    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> Option<T> {
     let (reply, answer) = oneshot::channel();
     if !mailbox.ask(question(reply)) {
         return None;
@@ -136,7 +139,8 @@ async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
 }
 
 fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
-    let backend = (view.state != State::Holding).then_some(view.backend);
+    let has_backend = !matches!(view.state, State::Asking | State::Holding | State::Answered);
+    let backend = has_backend.then_some(view.backend);
     Flow {
         tuple: view.tuple,
         backend: backend
@@ -151,11 +155,13 @@ fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
 
 const fn state_name(state: State) -> &'static str {
     match state {
+        State::Asking => "asking",
         State::Holding => "holding",
         State::Unconfirmed => "unconfirmed",
         State::Established => "established",
         State::ClosingUnconfirmed => "closing-unconfirmed",
         State::Closing => "closing",
+        State::Answered => "answered",
     }
 }
 

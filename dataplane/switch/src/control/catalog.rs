@@ -1,7 +1,9 @@
 //! What the configuration offers: VIPs, backends, pools and rules, by name and by position.
 
 use core::net::Ipv4Addr;
+use std::sync::Arc;
 
+use baton_core::http::ErrorPages;
 use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rules, VipIndex};
 use baton_core::switch::{Backend, Snapshot};
 use handoff_proto::{KeyRing, Vip};
@@ -46,6 +48,8 @@ pub struct Catalog {
     pub pools: Vec<NamedPool>,
     /// Which request goes to which pool.
     pub rules: Rules,
+    /// What clients are told whose request cannot be served.
+    pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies, tags and control channels.
     pub keys: KeyRing,
 }
@@ -62,6 +66,7 @@ impl Catalog {
                 .collect(),
             pools: self.pools.iter().map(|named| named.pool.clone()).collect(),
             rules: self.rules.clone(),
+            error_pages: Arc::clone(&self.error_pages),
             keys: self.keys.clone(),
         }
     }

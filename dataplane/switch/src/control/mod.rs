@@ -8,14 +8,15 @@ mod admin;
 mod agents;
 mod answers;
 mod catalog;
+mod conflicts;
 mod lifecycle;
-mod refusals;
 mod roster;
 mod server;
 mod session;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use admin::{AdminSocket, SocketFault};
 pub use agents::UNAUTHENTICATED_COUNT_MAX;

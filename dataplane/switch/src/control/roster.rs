@@ -9,8 +9,11 @@ use handoff_proto::control::{CONTROL_VERSION, Load, REASON_BYTES_MAX, REASONS_MA
 use handoff_proto::{Micros, Vip, admin};
 use thiserror::Error;
 
-use super::catalog::{Catalog, NamedVip};
+use super::catalog::{Catalog, NamedBackend, NamedVip};
 use super::lifecycle::{Absence, Happening, SessionId, Standing};
+
+/// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
+const STRANGER_RECENT: Micros = Micros::from_secs(10);
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,8 @@ struct Member {
     load: Option<Load>,
     /// Why it is not usable, as far as its reports say.
     unfit: Vec<String>,
+    /// Why an agent that meant this backend was turned away, if none has been welcomed since.
+    turned_away: Option<String>,
 }
 
 /// The backends in their configured order.
@@ -114,6 +119,8 @@ struct Member {
 pub struct Roster {
     catalog: Arc<Catalog>,
     members: Vec<Member>,
+    /// Who last failed to authenticate, and when.
+    stranger: Option<(IpAddr, Micros)>,
     changes: Vec<Change>,
     is_stale: bool,
 }
@@ -132,9 +139,10 @@ impl Roster {
                 vips: Vec::new(),
                 load: None,
                 unfit: Vec::new(),
+                turned_away: None,
             })
             .collect();
-        Self { catalog, members, changes: Vec::new(), is_stale: false }
+        Self { catalog, members, stranger: None, changes: Vec::new(), is_stale: false }
     }
 
     /// Takes in the agent of a backend, in place of an earlier one.
@@ -142,23 +150,16 @@ impl Roster {
     /// # Errors
     /// Says why it does not belong here.
     pub fn greet(&mut self, session: SessionId, hello: Hello, now: Micros) -> Result<BackendIndex, Refusal> {
-        let Hello { version, name, address, vips, release, time } = hello;
-        if version != CONTROL_VERSION {
-            return Err(Refusal::Version(version));
-        }
-        let Some((index, backend)) = self.catalog.backend_named(&name) else {
-            let known: Vec<&str> =
-                self.catalog.backends.iter().map(|backend| backend.name.as_str()).collect();
-            return Err(Refusal::UnknownName { name: plain(&name), known: plain(&known.join(", ")) });
+        let index = match self.place_of(&hello) {
+            Ok(index) => index,
+            Err(refusal) => {
+                self.turn_away(&hello, &refusal);
+                return Err(refusal);
+            }
         };
-        let configured = IpAddr::from(backend.address);
-        if configured != address {
-            return Err(Refusal::WrongAddress { name, found: address, configured });
-        }
-        if vips.len() > VIPS_MAX {
-            return Err(Refusal::TooManyVips(vips.len()));
-        }
+        let Hello { vips, release, time, .. } = hello;
         self.note(index, |member| {
+            member.turned_away = None;
             member.standing =
                 member.standing.after(Happening::Greeting, session, now).unwrap_or(member.standing);
             member.vips = vips;
@@ -168,6 +169,43 @@ impl Roster {
             member.unfit = vec!["its agent has not reported yet".to_owned()];
         });
         Ok(index)
+    }
+
+    /// Finds the backend an agent speaks for, if it belongs here.
+    fn place_of(&self, hello: &Hello) -> Result<BackendIndex, Refusal> {
+        if hello.version != CONTROL_VERSION {
+            return Err(Refusal::Version(hello.version));
+        }
+        let Some((index, backend)) = self.catalog.backend_named(&hello.name) else {
+            let known: Vec<&str> =
+                self.catalog.backends.iter().map(|backend| backend.name.as_str()).collect();
+            return Err(Refusal::UnknownName { name: plain(&hello.name), known: plain(&known.join(", ")) });
+        };
+        let configured = IpAddr::from(backend.address);
+        if configured != hello.address {
+            return Err(Refusal::WrongAddress { name: hello.name.clone(), found: hello.address, configured });
+        }
+        if hello.vips.len() > VIPS_MAX {
+            return Err(Refusal::TooManyVips(hello.vips.len()));
+        }
+        Ok(index)
+    }
+
+    /// Remembers for operators why an agent was turned away, where its name or its address tells which backend it meant.
+    fn turn_away(&mut self, hello: &Hello, refusal: &Refusal) {
+        let is_meant = |backend: &NamedBackend| {
+            backend.name == hello.name || IpAddr::from(backend.address) == hello.address
+        };
+        for (backend, member) in self.catalog.backends.iter().zip(&mut self.members) {
+            if is_meant(backend) && member.standing.session().is_none() {
+                member.turned_away = Some(refusal.to_string());
+            }
+        }
+    }
+
+    /// Notes that somebody failed to authenticate.
+    pub fn stranger(&mut self, peer: IpAddr, now: Micros) {
+        self.stranger = Some((peer, now));
     }
 
     /// Takes a report.
@@ -238,6 +276,20 @@ impl Roster {
         self.members.get(usize::from(index.0)).is_some_and(|member| member.standing.is_usable())
     }
 
+    /// Says why a backend gets no new connections, and what else may have to do with it.
+    fn reasons(&self, member: &Member, now: Micros) -> Vec<String> {
+        let mut reasons = member.reasons();
+        let is_unheard = matches!(member.standing, Standing::Absent(_)) && member.turned_away.is_none();
+        if let Some((peer, _)) =
+            self.stranger.filter(|(_, at)| is_unheard && now.since(*at) < STRANGER_RECENT)
+        {
+            reasons.push(format!(
+                "an agent at {peer} does not authenticate: if it is this one, its key file is not the switch's"
+            ));
+        }
+        reasons
+    }
+
     /// Describes all backends for operators, without the addresses of their next hops.
     pub fn describe(&self, now: Micros) -> Vec<admin::Backend> {
         let named = (0..).map(BackendIndex).zip(&self.catalog.backends).zip(&self.members);
@@ -246,7 +298,7 @@ impl Roster {
                 name: backend.name.clone(),
                 address: backend.address.into(),
                 usable: member.standing.is_usable(),
-                reasons: member.reasons(),
+                reasons: self.reasons(member, now),
                 next_hop_mac: None,
                 report_age_ms: member.standing.heard().map(|heard| now.since(heard).0 / 1000),
                 agent_release: member.release.clone(),
@@ -261,7 +313,10 @@ impl Roster {
 impl Member {
     /// Says why the backend gets no new connections; empty if it does.
     fn reasons(&self) -> Vec<String> {
-        let absent = |why: &str| vec![why.to_owned()];
+        let absent = |why: &str| match &self.turned_away {
+            Some(refusal) => vec![format!("its agent is turned away: {refusal}")],
+            None => vec![why.to_owned()],
+        };
         match self.standing {
             Standing::Usable { .. } => Vec::new(),
             Standing::Greeted { .. } | Standing::Unfit { .. } => self.unfit.clone(),

@@ -13,6 +13,7 @@ use tracing::error;
 
 use super::admin::{self, AdminSocket};
 use super::agents;
+use super::conflicts;
 use super::shared::Shared;
 use crate::metrics::{self, Scrape};
 
@@ -29,7 +30,7 @@ pub struct Listeners {
 
 /// An address control should listen on cannot be used.
 #[derive(Debug, Error)]
-#[error("control.{key} = \"{address}\": cannot listen there: {source}")]
+#[error("control.{key} = \"{address}\": cannot listen there")]
 pub struct BindFault {
     key: &'static str,
     address: core::net::SocketAddr,
@@ -68,11 +69,13 @@ impl Control {
         let operators = admin.listener()?;
         drop(context);
         let (stop, stopped) = oneshot::channel::<()>();
+        let watched = Arc::clone(&shared);
         let serving = async move {
             tokio::select! {
                 () = agents::serve(agents, Arc::clone(&shared)) => {}
                 () = admin::serve(operators, shared) => {}
                 () = metrics::serve(metrics, scrape) => {}
+                () = conflicts::watch(&watched) => {}
                 // Dropping the sender is the order to stop.
                 _ = stopped => {}
             }

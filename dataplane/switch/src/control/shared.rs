@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::catalog::Catalog;
-use super::refusals::Refusals;
 use super::roster::{Change, Roster};
 use super::session::End;
+use super::told::Told;
 use crate::dpdk::{DpdkError, PortStats};
 use crate::runtime::{Clock, Mailbox, Observer};
 
@@ -66,7 +66,7 @@ pub struct Shared {
     pub counters: ControlCounters,
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
-    refusals: Mutex<Refusals>,
+    refusals: Mutex<Told>,
     read_port: ReadPort,
 }
 
@@ -126,6 +126,9 @@ impl Shared {
     /// Counts a connection that ended for a fault of the peer, and tells of it if that is news.
     pub(super) fn refused(&self, peer: IpAddr, end: &End) {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        if matches!(end, End::Channel(_)) {
+            self.roster.lock().stranger(peer, self.clock().now());
+        }
         let why = end.to_string();
         if self.refusals.lock().is_news(peer, &why, self.clock().now()) {
             warn!(%peer, "agent refused: {why}");

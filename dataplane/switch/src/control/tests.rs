@@ -45,6 +45,7 @@ fn catalog() -> Arc<Catalog> {
         backends: vec![backend("one", 11), backend("two", 12)],
         pools: vec![pool("all", &[0, 1]), pool("shop", &[0])],
         rules: Rules(vec![rule(Some(0), 0), rule(None, 1)]),
+        error_pages: Arc::default(),
         keys: KeyRing::new(vec![key(1), key(2)]).expect("a good ring"),
     })
 }
@@ -287,7 +288,30 @@ fn agents_that_do_not_belong_here_are_told_why_and_what_to_do() {
         assert!(why.contains(told), "{why}");
         assert!(matches!(end, Some(End::Turned(_))), "{end:?}");
         assert_eq!(usable(&roster), [false, false]);
+        // Operators are told beside the backend that was meant, if any: by its name, or else by its address.
+        let shown: Vec<Vec<String>> =
+            roster.describe(START).into_iter().map(|backend| backend.reasons).collect();
+        let meant = shown
+            .iter()
+            .any(|reasons| reasons[0].starts_with("its agent is turned away: ") && reasons[0].contains(told));
+        assert_eq!(meant, !why.contains("\"three\""), "{shown:?}");
+        Agent::welcomed(2, "one", 11, &mut roster, START);
+        assert_eq!(roster.describe(START).swap_remove(0).reasons, ["its agent has not reported yet"]);
     }
+}
+
+#[test]
+fn backends_nobody_speaks_for_are_shown_with_who_fails_to_authenticate() {
+    let mut roster = Roster::new(catalog());
+    Agent::welcomed(1, "one", 11, &mut roster, START);
+    let peer = IpAddr::from([10, 70, 0, 12]);
+    roster.stranger(peer, START);
+    let shown =
+        |now: Micros| roster.describe(now).into_iter().map(|backend| backend.reasons).collect::<Vec<_>>();
+    let [one, two] = &shown(START.plus(Micros::from_secs(9)))[..] else { panic!("two backends") };
+    assert_eq!(one.len(), 1, "somebody speaks for it: {one:?}");
+    assert!(two[1].starts_with("an agent at 10.70.0.12 does not authenticate"), "{two:?}");
+    assert_eq!(shown(START.plus(Micros::from_secs(10)))[1].len(), 1, "not for ever");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use thiserror::Error;
 pub enum SettingsError {
     /// The device is neither a PCI address nor a virtual device.
     #[error(
-        "[dpdk] device = {found:?}: expected a full PCI address (\"0000:3b:00.0\") or a DPDK virtual device \
+        "dpdk.device = {found:?}: expected a full PCI address (\"0000:3b:00.0\") or a DPDK virtual device \
          (\"net_af_packet0,iface=data0\")"
     )]
     Device {
@@ -16,14 +16,14 @@ pub enum SettingsError {
         found: String,
     },
     /// An af_packet device without the interface it should use.
-    #[error("[dpdk] device = {found:?}: name the interface, as in \"net_af_packet0,iface=data0\"")]
+    #[error("dpdk.device = {found:?}: name the interface, as in \"net_af_packet0,iface=data0\"")]
     InterfaceMissing {
         /// The device as configured.
         found: String,
     },
     /// `qpairs` given by hand does not give every lcore a queue.
     #[error(
-        "[dpdk] device = {found:?}: qpairs must be a number not below the {lcores} lcores; leave it out to have it set"
+        "dpdk.device = {found:?}: qpairs must be a number not below the {lcores} lcores; leave it out to have it set"
     )]
     TooFewQueues {
         /// The device as configured.
@@ -32,13 +32,13 @@ pub enum SettingsError {
         lcores: usize,
     },
     /// No lcore, too many, or one twice.
-    #[error("[dpdk] lcores = {found:?}: name between 1 and {LCORES_MAX} CPUs, each once")]
+    #[error("dpdk.lcores = {found:?}: name between 1 and {LCORES_MAX} CPUs, each once")]
     Lcores {
         /// The lcores as configured.
         found: Vec<usize>,
     },
     /// A descriptor ring too small or too large.
-    #[error("[dpdk] {key} = {found}: allowed are {} to {}", DESCRIPTORS.start(), DESCRIPTORS.end())]
+    #[error("dpdk.{key} = {found}: allowed are {} to {}", DESCRIPTORS.start(), DESCRIPTORS.end())]
     Descriptors {
         /// `rx_descriptors` or `tx_descriptors`.
         key: &'static str,
@@ -46,13 +46,13 @@ pub enum SettingsError {
         found: usize,
     },
     /// An MTU that does not fit a single buffer.
-    #[error("[dpdk] mtu = {found}: allowed are {} to {}", MTU.start(), MTU.end())]
+    #[error("dpdk.mtu = {found}: allowed are {} to {}", MTU.start(), MTU.end())]
     Mtu {
         /// The value as configured.
         found: u16,
     },
     /// Too little memory for the frames that lcores and descriptors need.
-    #[error("[dpdk] memory_mb = {found}: these lcores and descriptors need {needed_mb} to {MEMORY_MB_MAX}")]
+    #[error("dpdk.memory_mb = {found}: these lcores and descriptors need {needed_mb} to {MEMORY_MB_MAX}")]
     Memory {
         /// The value as configured.
         found: usize,
@@ -68,9 +68,7 @@ pub enum DpdkError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A CPU that this process may not use.
-    #[error(
-        "[dpdk] {key}: CPU {cpu} is not available to this process (available: {allowed}); choose another"
-    )]
+    #[error("dpdk.{key}: CPU {cpu} is not available to this process (available: {allowed}); choose another")]
     Cpu {
         /// `main_lcore` or `lcores`.
         key: &'static str,
@@ -80,16 +78,14 @@ pub enum DpdkError {
         allowed: String,
     },
     /// The interface of an af_packet device does not exist here.
-    #[error(
-        "[dpdk] device: no interface {interface:?} in this network namespace; create it or correct iface="
-    )]
+    #[error("dpdk.device: no interface {interface:?} in this network namespace; create it or correct iface=")]
     Interface {
         /// The interface asked for.
         interface: String,
     },
     /// Fewer free hugepages than `memory_mb` asks for.
     #[error(
-        "[dpdk] hugepages = true: {free_mb} MB of hugepages are free, memory_mb = {needed_mb}; reserve more \
+        "dpdk.hugepages = true: {free_mb} MB of hugepages are free, memory_mb = {needed_mb}; reserve more \
          (sysctl vm.nr_hugepages=...) or set hugepages = false"
     )]
     Hugepages {
@@ -98,9 +94,17 @@ pub enum DpdkError {
         /// What is asked for, in MiB.
         needed_mb: usize,
     },
+    /// Less free memory than `memory_mb` asks for.
+    #[error("dpdk.memory_mb = {needed_mb}: {free_mb} MB of memory are available")]
+    Memory {
+        /// What is available, in MiB.
+        free_mb: usize,
+        /// What is asked for, in MiB.
+        needed_mb: usize,
+    },
     /// The environment layer or the device's driver did not start.
     #[error(
-        "[dpdk] device = {device:?}: DPDK did not start it: {reason}; its own messages on standard error say more. \
+        "dpdk.device = {device:?}: DPDK did not start it: {reason}; its own messages on standard error say more. \
          Root is needed (or CAP_NET_RAW for af_packet); a PCI device must be bound to vfio-pci, or, for mlx5, stay \
          with its kernel driver"
     )]
@@ -112,7 +116,7 @@ pub enum DpdkError {
     },
     /// The device is there but would not be configured as asked.
     #[error(
-        "[dpdk] device = {device:?}: the port could not be set up: {reason}; check lcores (one queue each; main_lcore \
+        "dpdk.device = {device:?}: the port could not be set up: {reason}; check lcores (one queue each; main_lcore \
          or one of them on the device's NUMA node) and descriptors"
     )]
     SetUp {
@@ -123,7 +127,7 @@ pub enum DpdkError {
     },
     /// The driver refused the MTU.
     #[error(
-        "[dpdk] mtu = {mtu}: the driver refused it ({reason}); use the device's own (af_packet: at most 1500)"
+        "dpdk.mtu = {mtu}: the driver refused it ({reason}); use the device's own (af_packet: at most 1500)"
     )]
     Mtu {
         /// The MTU asked for.
@@ -132,7 +136,7 @@ pub enum DpdkError {
         reason: String,
     },
     /// The port could not be started, or the lcores not be set to work.
-    #[error("[dpdk] device = {device:?}: could not run: {reason}")]
+    #[error("dpdk.device = {device:?}: could not run: {reason}")]
     Run {
         /// The device as configured.
         device: String,

@@ -10,7 +10,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// [`DpdkError::Cpu`], [`DpdkError::Interface`] or [`DpdkError::Hugepages`]. What cannot be read is not
+/// [`DpdkError::Cpu`], [`DpdkError::Interface`], [`DpdkError::Hugepages`] or [`DpdkError::Memory`]. What cannot be read is not
 /// judged: DPDK will.
 pub(super) fn check(settings: &DpdkSettings, device: &Device) -> Result<(), DpdkError> {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
@@ -27,6 +27,12 @@ pub(super) fn check(settings: &DpdkSettings, device: &Device) -> Result<(), Dpdk
         && free_mb < settings.memory_mb
     {
         return Err(DpdkError::Hugepages { free_mb, needed_mb: settings.memory_mb });
+    }
+    if !settings.hugepages
+        && let Some(free_mb) = fs::read_to_string("/proc/meminfo").ok().and_then(|table| available_mb(&table))
+        && free_mb < settings.memory_mb
+    {
+        return Err(DpdkError::Memory { free_mb, needed_mb: settings.memory_mb });
     }
     Ok(())
 }
@@ -62,6 +68,12 @@ fn lists_interface(table: &str, interface: &str) -> bool {
     table.lines().filter_map(|line| line.split_once(':')).any(|(name, _)| name.trim() == interface)
 }
 
+/// Memory that can be had without swapping, in MiB, from a table like `/proc/meminfo`.
+fn available_mb(table: &str) -> Option<usize> {
+    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kb| kb / 1024)
+}
+
 /// Free hugepages of all sizes, in MiB; `None` when the kernel has no such folder.
 fn free_hugepages_mb(folder: &Path) -> Option<usize> {
     let mut free_kb = 0;
@@ -80,6 +92,13 @@ fn free_hugepages_mb(folder: &Path) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::dpdk::Idle;
+
+    #[test]
+    fn available_memory_is_read() {
+        let table = "MemTotal:       16384000 kB\nMemFree:  1 kB\nMemAvailable:    2048000 kB\n";
+        assert_eq!(available_mb(table), Some(2000));
+        assert_eq!(available_mb("MemTotal: 1 kB\n"), None);
+    }
 
     #[test]
     fn cpu_lists_are_read() {
@@ -105,8 +124,7 @@ mod tests {
         };
         let error =
             check_cpus(&settings, "Name:\tx\nCpus_allowed_list:\t0-1\n").expect_err("CPU 9 is missing");
-        let expected =
-            "[dpdk] lcores: CPU 9 is not available to this process (available: 0-1); choose another";
+        let expected = "dpdk.lcores: CPU 9 is not available to this process (available: 0-1); choose another";
         assert_eq!(error.to_string(), expected);
     }
 

@@ -28,7 +28,7 @@ pub use frame::{Burst, DataOutOfBuffer, Frame};
 pub use lcore::{Lcore, Worker};
 pub use port::{Port, PortStats};
 pub use runtime::Dpdk;
-pub use settings::{DpdkSettings, Idle};
+pub use settings::{DpdkSettings, Idle, MTU};
 pub use tx::{CopyError, Tx};
 
 /// Frames received or sent with one call of the driver.

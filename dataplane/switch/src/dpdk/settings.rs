@@ -10,7 +10,7 @@ pub(super) const LCORES_MAX: usize = 64;
 /// Allowed lengths of a descriptor ring.
 pub(super) const DESCRIPTORS: RangeInclusive<usize> = 128..=16_384;
 /// Allowed MTUs in bytes. The largest fits one mbuf and one af_packet or af_xdp frame on every driver tried.
-pub(super) const MTU: RangeInclusive<u16> = 576..=1850;
+pub const MTU: RangeInclusive<u16> = 576..=1850;
 /// Most memory that may be asked for, in MiB.
 pub(super) const MEMORY_MB_MAX: usize = 1 << 20;
 
@@ -34,7 +34,7 @@ pub enum Idle {
     Nap,
 }
 
-/// The `[dpdk]` section. [`DpdkSettings::check`] tells whether it can work.
+/// The `[dpdk]` section. [`DpdkSettings::faults`] tells what cannot work.
 #[derive(Clone, Debug)]
 pub struct DpdkSettings {
     /// PCI address or virtual device, with driver arguments: see [`Device`].
@@ -58,33 +58,39 @@ pub struct DpdkSettings {
 }
 
 impl DpdkSettings {
-    /// Checks everything that can be known without touching the machine.
-    ///
-    /// # Errors
-    ///
-    /// The first [`SettingsError`] found.
-    pub fn check(&self) -> Result<(), SettingsError> {
-        let device: Device = self.device.parse()?;
+    /// Finds everything that is wrong and can be known without touching the machine.
+    pub fn faults(&self) -> Vec<SettingsError> {
+        let mut faults = Vec::new();
         let mut lcores = self.lcores.clone();
         lcores.sort_unstable();
         lcores.dedup();
         if lcores.len() != self.lcores.len() || lcores.is_empty() || lcores.len() > LCORES_MAX {
-            return Err(SettingsError::Lcores { found: self.lcores.clone() });
+            faults.push(SettingsError::Lcores { found: self.lcores.clone() });
         }
         for (key, found) in [("rx_descriptors", self.rx_descriptors), ("tx_descriptors", self.tx_descriptors)]
         {
             if !DESCRIPTORS.contains(&found) {
-                return Err(SettingsError::Descriptors { key, found });
+                faults.push(SettingsError::Descriptors { key, found });
             }
         }
         if !MTU.contains(&self.mtu) {
-            return Err(SettingsError::Mtu { found: self.mtu });
+            faults.push(SettingsError::Mtu { found: self.mtu });
         }
-        let needed_mb = self.memory_needed_mb();
+        // What is needed follows from values that must be right for that.
+        let needed_mb = if faults.is_empty() { self.memory_needed_mb() } else { 1 };
         if !(needed_mb..=MEMORY_MB_MAX).contains(&self.memory_mb) {
-            return Err(SettingsError::Memory { found: self.memory_mb, needed_mb });
+            faults.push(SettingsError::Memory { found: self.memory_mb, needed_mb });
         }
-        device.driver_arguments(self.lcores.len(), self.rx_descriptors).map(drop)
+        let device = self.device.parse::<Device>();
+        faults.extend(
+            device.and_then(|device| device.driver_arguments(self.lcores.len(), self.rx_descriptors)).err(),
+        );
+        faults
+    }
+
+    /// Says whether the device is a card on the PCI bus.
+    pub fn is_pci(&self) -> bool {
+        self.device.parse::<Device>().is_ok_and(|device| device.is_pci())
     }
 
     /// Mbufs in the pool: enough that full rings, full caches and full transmit arrays on every lcore
@@ -107,9 +113,9 @@ impl DpdkSettings {
     ///
     /// # Errors
     ///
-    /// As [`DpdkSettings::check`].
+    /// The first of [`DpdkSettings::faults`].
     pub(super) fn capsule_config(&self) -> Result<serde_json::Value, SettingsError> {
-        self.check()?;
+        self.faults().into_iter().next().map_or(Ok(()), Err)?;
         let device: Device = self.device.parse()?;
         let driver_arguments = device.driver_arguments(self.lcores.len(), self.rx_descriptors)?;
         let mut eal_arguments = self.eal_arguments(&device);
@@ -174,7 +180,7 @@ mod tests {
 
     #[test]
     fn lab_settings_are_good() {
-        assert_eq!(lab().check(), Ok(()));
+        assert_eq!(lab().faults(), []);
     }
 
     #[test]
@@ -189,10 +195,11 @@ mod tests {
             (DpdkSettings { memory_mb: 16, ..lab() }, "memory_mb = 16"),
         ];
         for (settings, expected) in cases {
-            let message = settings.check().expect_err(expected).to_string();
-            assert!(message.starts_with("[dpdk] "), "{message}");
-            assert!(message.contains(expected), "{message}");
+            let [fault] = &settings.faults()[..] else { panic!("one fault: {settings:?}") };
+            assert!(fault.to_string().starts_with(&format!("dpdk.{expected}: ")), "{fault}");
         }
+        let all = DpdkSettings { lcores: vec![], mtu: 9000, memory_mb: 0, device: "x".to_owned(), ..lab() };
+        assert_eq!(all.faults().len(), 4, "all at once");
     }
 
     #[test]
@@ -208,9 +215,9 @@ mod tests {
         // Measured: 16,383 frames fit 72 MiB and not 64.
         let long = DpdkSettings { lcores: vec![0, 1], rx_descriptors: 4096, memory_mb: 71, ..lab() };
         assert_eq!(long.pool_frames(), 16383);
-        assert!(matches!(long.check(), Err(SettingsError::Memory { needed_mb: 72, .. })));
-        assert!(DpdkSettings { memory_mb: 72, ..long.clone() }.check().is_ok());
-        assert!(DpdkSettings { hugepages: true, ..long }.check().is_ok());
+        assert_eq!(long.faults(), [SettingsError::Memory { found: 71, needed_mb: 72 }]);
+        assert_eq!(DpdkSettings { memory_mb: 72, ..long.clone() }.faults(), []);
+        assert_eq!(DpdkSettings { hugepages: true, ..long }.faults(), []);
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub enum Question {
         /// Where the answer goes.
         reply: oneshot::Sender<Vec<FlowView>>,
     },
+    /// Who was last seen to claim an address of ours?
+    Conflict {
+        /// Where the answer goes.
+        reply: oneshot::Sender<Option<Learned>>,
+    },
     /// Fill `room`, up to its capacity, with next hops.
     NextHops {
         /// Empty, with capacity.

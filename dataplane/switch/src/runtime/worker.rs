@@ -109,6 +109,7 @@ impl Seat {
                 room.extend(self.switch.flows().take(room.capacity()));
                 drop(reply.send(room));
             }
+            Question::Conflict { reply } => drop(reply.send(self.switch.conflict())),
             Question::NextHops { mut room, reply } => {
                 room.extend(self.switch.next_hops().take(room.capacity()));
                 drop(reply.send(room));
