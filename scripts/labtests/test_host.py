@@ -68,6 +68,19 @@ def _agent(lab, *arguments, check=True):
 
 
 @contextmanager
+def _checked(lab, words):
+    """What `--check` says of a finding that the agent may mend at start, and of the same one where it may not."""
+    said = []
+    for leave, status, beginning in ((True, 0, "will be set at start: "), (False, 1, "error: ")):
+        lab.write_agent_config(BACKEND, {"agent": {"manage_host": leave}})
+        found = _agent(lab, "--check", check=False)
+        assert found.returncode == status, found.stdout
+        assert any(line.startswith(beginning) and words in line for line in found.stdout.splitlines()), found.stdout
+        assert ("error: " in found.stdout) is not leave, found.stdout
+        said.append(found.stdout)
+    return said
+
+
 def _firewall(lab, rules):
     lab.run(BACKEND, ["nft", "-f", "-"], stdin=f"table inet fw {{\n{rules}}}\n")
     try:
@@ -137,10 +150,11 @@ def test_check_of_a_host_that_is_fit_and_of_one_that_is_not(small_lab, with_agen
     small_lab.stop_agent(BACKEND)
     _agent(small_lab, "detach")
     before = _host(small_lab)
-    bare = _agent(small_lab, "--check", check=False)
-    assert bare.returncode == 1 and "10.60.0.100 is not an address of this host" in bare.stdout, bare.stdout
-    for words in ("arp_ignore is 0", "arp_announce is 0", "why: ", "remedy: ip address add 10.60.0.100/32 dev lo"):
-        assert words in bare.stdout, bare.stdout
+    leave, no_leave = _checked(small_lab, "10.60.0.100 is not an address of this host")
+    for words in ("arp_ignore is 0", "arp_announce is 0", "why: "):
+        assert words in leave and words in no_leave, leave + no_leave
+    assert "the agent does: ip address add 10.60.0.100/32 dev lo" in leave and "remedy: " not in leave, leave
+    assert "remedy: ip address add 10.60.0.100/32 dev lo" in no_leave, no_leave
     assert _host(small_lab) == before, "--check changes nothing"
 
 
@@ -155,10 +169,10 @@ def test_check_names_a_wrong_setting_and_its_remedy(small_lab, with_agent, setti
     was = small_lab.run(BACKEND, ["sysctl", "-n", setting]).stdout.strip()
     small_lab.run(BACKEND, ["sysctl", "-qw", f"{setting}={value}"])
     try:
-        found = _agent(small_lab, "--check", check=False)
+        _, no_leave = _checked(small_lab, setting.rpartition(".")[2])
     finally:
         small_lab.run(BACKEND, ["sysctl", "-qw", f"{setting}={was}"])
-    assert found.returncode == 1 and setting.rpartition(".")[2] in found.stdout and "remedy: " in found.stdout
+    assert "remedy: echo " in no_leave, no_leave
     assert was == str(good) or setting.endswith("rp_filter")
 
 
@@ -168,9 +182,8 @@ def test_check_finds_nftables_rules_that_want_a_syn(small_lab, with_agent, rules
     _served(small_lab)
     small_lab.stop_agent(BACKEND)
     with _firewall(small_lab, rules):
-        found = _agent(small_lab, "--check", check=False)
-    assert found.returncode == 1, found.stdout
-    assert "firewall" in found.stdout and "inet fw" in found.stdout and "notrack" in found.stdout, found.stdout
+        said = _checked(small_lab, "firewall")
+    assert all("inet fw" in text and "notrack" in text for text in said), said
     assert _agent(small_lab, "--check", check=False).returncode == 0
 
 
@@ -180,11 +193,11 @@ def test_check_finds_iptables_rules_that_want_a_syn(small_lab, with_agent):
     small_lab.stop_agent(BACKEND)
     small_lab.run(BACKEND, ["iptables", "-A", *IPTABLES_RULE])
     try:
-        found = _agent(small_lab, "--check", check=False)
+        said = _checked(small_lab, "firewall")
     finally:
         small_lab.run(BACKEND, ["iptables", "-D", *IPTABLES_RULE])
         small_lab.run(BACKEND, ["nft", "delete", "table", "ip", "filter"])
-    assert found.returncode == 1 and "iptables" in found.stdout and "ctstate NEW" in found.stdout, found.stdout
+    assert all("iptables" in text and "ctstate NEW" in text for text in said), said
 
 
 def test_an_agent_that_may_not_change_the_host_says_what_it_lacks(small_lab, with_agent):
