@@ -140,10 +140,7 @@ fn somebody_who_may_nothing_is_told_what_is_needed() {
         .arg(&program);
     let output = command.arg("--config").arg(lab.dir.join("agent.toml")).output().expect("setpriv");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        said.contains(&format!("{place}: ")) && said.contains("Permission denied"),
-        "{said}"
-    );
+    assert!(said.contains(&format!("{place}: ")) && said.contains("Permission denied"), "{said}");
     assert!(said.contains("run it as root, or set state_dir") && !said.contains("by hand"), "{said}");
     assert_eq!(output.status.code(), Some(1));
 }
