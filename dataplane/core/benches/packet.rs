@@ -32,6 +32,8 @@ use smoltcp::wire::{
 };
 
 const NOW: Micros = Micros::from_secs(1_800_000_000);
+/// When the switch started: long enough ago that it takes new connections for what they are.
+const STARTED: Micros = Micros::from_secs(1_799_999_900);
 const SWITCH: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const ROUTER: MacAddress = MacAddress([2, 0, 0, 0, 0, 2]);
 const BACKEND: MacAddress = MacAddress([2, 0, 0, 0, 0, 3]);
@@ -80,7 +82,7 @@ fn switch(flow_count_max: usize) -> Switch {
         Arc::new(snapshot),
         counters,
         entropy,
-        NOW,
+        STARTED,
     )
     .expect("good settings");
     switch.learn(Learned { address: Ipv4Addr::new(10, 60, 0, 11), mac: BACKEND }, NOW);

@@ -95,6 +95,8 @@ pub struct Change {
     pub backend: String,
     /// Whether it may get new connections now.
     pub usable: bool,
+    /// Whether it might before.
+    pub was_usable: bool,
     /// Why not; empty if usable.
     pub reasons: Vec<String>,
 }
@@ -255,7 +257,7 @@ impl Roster {
         let is_passing = matches!(member.standing, Standing::Greeted { .. });
         if (usable != was_usable || reasons != reasons_before) && !is_passing {
             let backend = self.catalog.backend_name(index).unwrap_or_default().to_owned();
-            self.changes.push(Change { backend, usable, reasons });
+            self.changes.push(Change { backend, usable, was_usable, reasons });
         }
     }
 

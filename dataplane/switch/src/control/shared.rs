@@ -137,10 +137,13 @@ impl Shared {
 }
 
 fn tell(change: &Change) {
-    let Change { backend, usable, reasons } = change;
+    let Change { backend, usable, was_usable, reasons } = change;
     if *usable {
         info!(%backend, "backend is usable");
+    } else if *was_usable {
+        warn!(%backend, "backend gets no new connections any more: {}", reasons.join("; "));
     } else {
-        warn!(%backend, "backend gets no new connections: {}", reasons.join("; "));
+        // As at every start of an agent, for a second or two.
+        info!(%backend, "backend gets no new connections yet: {}", reasons.join("; "));
     }
 }
