@@ -6,12 +6,13 @@ import struct
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from math import sqrt
-from socket import AF_INET, SOCK_DGRAM, SOL_SOCKET
+from socket import AF_INET, IPPROTO_TCP, SOCK_DGRAM, SOL_SOCKET, TCP_NODELAY
 
 import pytest
 from conftest import ROUTED_BACKEND
-from helpers import ask, curl, eventually, log_mark, log_since
+from helpers import ask, curl, eventually, log_mark, log_since, read_answer, request
 
 from lab_lib.content import sha256_of
 
@@ -20,6 +21,7 @@ BACKENDS = ("backend1", "backend2", "backend3", ROUTED_BACKEND)
 FILES = ("1k", "4k", "64k", "1m")
 FETCHES = 200
 UPLOADS = 100
+HEADS = 120
 AT_A_TIME = 8
 TRANSFER_S = 30
 # Far more than they take (some ten seconds), far less than one retransmission too many each.
@@ -129,17 +131,24 @@ def _send_one(lab):
 # --- Baton in it -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def weathered(weather_lab):
-    """The lab; afterwards, its weather has taken, doubled and reordered frames."""
-    hosts = [host.name for host in weather_lab.plan.weathered]
+@contextmanager
+def _weather_happens(lab):
+    """Meanwhile, the lab's weather takes, doubles and reorders frames."""
+    hosts = [host.name for host in lab.plan.weathered]
 
     def counted(what):
-        return sum(_settled(weather_lab, host)[way][what] for host in hosts for way in WAYS)
+        return sum(_settled(lab, host)[way][what] for host in hosts for way in WAYS)
     before = {what: counted(what) for what in ("lost", "duplicated", "reordered")}
-    yield weather_lab
+    yield
     happened = {what: counted(what) - count for what, count in before.items()}
     assert all(happened.values()), happened
+
+
+@pytest.fixture
+def weathered(weather_lab):
+    """The lab, while its weather happens."""
+    with _weather_happens(weather_lab):
+        yield weather_lab
 
 
 def _each(work, items):
@@ -194,3 +203,33 @@ def test_every_post_is_done_once(weathered, tmp_path):
         return [request.split("?")[1].split()[0] for request in requests if run in request]
     eventually(lambda: len(done()) >= UPLOADS, timeout_s=5, what="the servers log them all")
     assert sorted(done()) == sorted(f"{run}-{number}" for number in range(UPLOADS))
+
+
+def test_heads_in_many_segments_arrive_whole(weathered):
+    def ask_at_length(number):
+        backend, digest = BACKENDS[number % len(BACKENDS)], secrets.token_hex(3000)
+        fields = [f"X-Part-{part}: {digest}" for part in range(1 + number % 4)]
+        asked = request(f"/b/{backend}/files/1k", close=True, headers=fields)
+        with weathered.connect(f"client{number % 2 + 1}", timeout_s=TRANSFER_S) as connection:
+            connection.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            step = 500 if number % 2 else len(asked)
+            for at in range(0, len(asked), step):
+                connection.sendall(asked[at:at + step])
+            return read_answer(connection).sha256
+    answers, seconds = _each(ask_at_length, range(HEADS))
+    assert set(answers) == {sha256_of(weathered.content_dir / "1k")} and len(answers) == HEADS
+    assert seconds < ALL_TRANSFERS_S
+
+
+def test_error_pages_arrive_whole(weather_lab):
+    def misspell(number):
+        with weather_lab.connect(f"client{number % 2 + 1}", timeout_s=TRANSFER_S) as connection:
+            connection.sendall(b"GET / HTTP/7.0\r\n\r\n")
+            answer = read_answer(connection)
+            return answer.status, len(answer.body) > 0, connection.recv(1)
+    if [host.name for host in weather_lab.plan.weathered] == [ROUTED_BACKEND]:
+        pytest.skip("an error page takes no backend's cable")
+    with _weather_happens(weather_lab):
+        answers, seconds = _each(misspell, range(HEADS))
+    assert set(answers) == {(400, True, b"")}, "a status, a reason and an orderly end"
+    assert seconds < ALL_TRANSFERS_S
