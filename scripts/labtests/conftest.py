@@ -125,6 +125,20 @@ def parts_survive(request):
     assert not dead, f"left dead: {dead}"
 
 
+@pytest.fixture
+def nginx_stopped(lab):
+    """Stops one backend's web server, and starts it after the test."""
+    stopped = []
+
+    def stop(backend):
+        stopped.append(backend)
+        lab.stop_nginx(backend)
+    yield stop
+    for backend in stopped:
+        lab.start_nginx(backend)
+        lab.wait_served_by(backend)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """The test that waits longest comes last: the others fill its pause."""

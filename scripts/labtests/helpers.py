@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lab_lib.topology import VIP
@@ -34,6 +35,22 @@ def request(path, *, close=False, version="1.1", headers=()):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+def answer_of(data):
+    """The answer that starts with these bytes, as far as they go."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    return Answer(int(status_line.split()[1]), headers, body)
+
+
+def read_to_end(connection):
+    """Everything that comes until the other side has finished. A connection that is reset fails the test."""
+    data = b""
+    while received := connection.recv(65536):
+        data += received
+    return data
+
+
 def read_answer(connection):
     """Read one answer with a Content-Length from a socket, and not a byte more."""
     data = b""
@@ -42,10 +59,8 @@ def read_answer(connection):
         if not received:
             raise EOFError(f"connection closed within the head of an answer: {data!r}")
         data += received
-    head, _, body = data.partition(b"\r\n\r\n")
-    status_line, *lines = head.decode("latin-1").split("\r\n")
-    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    length = int(headers["content-length"])
+    answer = answer_of(data)
+    body, length = answer.body, int(answer.headers["content-length"])
     pieces, missing = [body], length - len(body)
     while missing > 0:
         received = connection.recv(min(missing, 1 << 20))
@@ -54,7 +69,7 @@ def read_answer(connection):
         pieces.append(received)
         missing -= len(received)
     assert missing == 0, f"{-missing} bytes more than the Content-Length of {length}"
-    return Answer(int(status_line.split()[1]), headers, b"".join(pieces))
+    return Answer(answer.status, answer.headers, b"".join(pieces))
 
 
 def ask(connection, path, **options):
@@ -88,6 +103,16 @@ def status(lab):
 def counters(lab):
     """`batonctl counters --json` as {name: value}."""
     return {entry["name"]: entry["value"] for entry in told(lab, "counters")}
+
+
+# What grows by itself, whatever a test does.
+_RESTLESS = re.compile(r"rx_|lcore_|arp_|drop_not_ours|drop_arp")
+
+
+def grown(lab, before):
+    """What was counted since `before` (of `counters`): {name: how much}, without what always grows."""
+    return {name: value - before.get(name, 0) for name, value in counters(lab).items()
+            if value != before.get(name, 0) and not _RESTLESS.match(name)}
 
 
 def flow_count(lab):
@@ -139,6 +164,17 @@ def logged(lab, backend, mark, wanted, count=1):
         return [entry for entry in log_since(lab, backend, mark) if wanted(entry)]
     eventually(lambda: len(found()) >= count, timeout_s=2, what=f"{count} such lines in the log of {backend}")
     return found()
+
+
+@contextmanager
+def cut_off(lab, backend):
+    """Within, nothing passes between a backend and the data network. Its own interface does not notice."""
+    port = ["ip", "link", "set", f"p-{backend}"]
+    lab.run("fabric", [*port, "nomaster"])
+    try:
+        yield
+    finally:
+        lab.run("fabric", [*port, "master", "fabric"])
 
 
 def sockets(lab, backend, filter_text=f"src {VIP}"):

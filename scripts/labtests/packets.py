@@ -12,7 +12,7 @@ HEADER_BYTES = 56
 TAGGED_BYTES = 48
 HANDOFF = 1
 FLAG_WSCALE, FLAG_SACK, FLAG_TIMESTAMPS = 1, 2, 4
-_TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}
+_TCP_FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32}
 
 
 def checksum(data):
@@ -41,11 +41,12 @@ def ipv4(source, destination, protocol, payload):
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
-def tcp(source, destination, source_port, destination_port, seq, ack, flags, *, options=b"", data=b"", window=64240):
-    """A TCP segment with a right checksum. `flags`: letters of FSRPA."""
+def tcp(source, destination, source_port, destination_port, seq, ack, flags, *, options=b"", data=b"", window=64240,
+        urgent=0):
+    """A TCP segment with a right checksum. `flags`: letters of FSRPAU."""
     bits = sum(_TCP_FLAGS[flag] for flag in flags)
     head = struct.pack("!HHIIBBHHH", source_port, destination_port, seq, ack, (20 + len(options)) // 4 << 4, bits,
-                       window, 0, 0) + options + data
+                       window, 0, urgent) + options + data
     pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!BBH", 0, 6, len(head))
     return head[:16] + struct.pack("!H", checksum(pseudo + head)) + head[18:]
 

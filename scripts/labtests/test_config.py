@@ -61,6 +61,14 @@ def test_a_good_switch_configuration_passes(files):
     ({"rule": [{"vip": "web", "pool": "nowhere"}]}, ["pool", "nowhere"]),
     ({"rule": [{"vip": "web", "path_prefix": "files", "pool": "all"}]}, ["path_prefix", "files"]),
     ({"unheard": {"of": 1}}, ["unheard"]),
+    ({"requests": {"unfinished_timeout_s": 0}}, ["requests.unfinished_timeout_s = 0", "1 to 86400"]),
+    ({"requests": {"unfinished_count_max": 70_000}}, ["requests.unfinished_count_max = 70000", "1 to 65535"]),
+    ({"error_page": [{"status": 404, "file": "/dev/null"}]}, ["error_page[0].status = 404", "400, 408, 431, 503"]),
+    ({"error_page": [{"status": 503}]}, ["error_page[0].file"]),
+    ({"error_page": [{"status": 503, "file": "/nowhere/x.html"}]}, ["error_page[0].file", "/nowhere/x.html"]),
+    ({"error_page": [{"status": 503, "file": "/dev/zero"}]}, ["error_page[0].file", "/dev/zero", "16384"]),
+    ({"error_page": [{"status": 503, "file": "/dev/null"}] * 2}, ["error_page[1].status = 503", "already"]),
+    ({"error_page": [{"status": 400, "file": "/dev/null", "content_type": "a/b\r\nX: y"}]}, ["error_page[0].content_type"]),
 ])
 def test_faults_of_the_switch_name_file_and_key(files, changes, said):
     status, text = files.switch(changes)
@@ -72,6 +80,15 @@ def test_faults_of_the_switch_name_file_and_key(files, changes, said):
 def test_every_fault_is_told_at_once(files):
     status, text = files.switch({"flows": {"capacity": 1}, "dpdk": {"idle": "sleep"}})
     assert status == 2 and "flows.capacity" in text and "dpdk.idle" in text, text
+
+
+def test_error_pages_of_up_to_16_kib_pass(files):
+    page = files.directory / "page.html"
+    page.write_bytes(b"x" * 16 * 1024)
+    pages = [{"status": status, "file": str(page), "content_type": "text/plain"} for status in (400, 408, 431, 503)]
+    assert files.switch({"error_page": pages})[0] == 0
+    page.write_bytes(b"x" * (16 * 1024 + 1))
+    assert files.switch({"error_page": pages})[0] == 2
 
 
 @pytest.mark.parametrize("changes, said", [

@@ -9,11 +9,11 @@ import pytest
 from conftest import ROUTED_BACKEND
 from helpers import ask, counters, eventually, flow_count, read_answer, request, socket_of
 from packets import ethernet, ipv4, tcp
+from rawclient import ADDRESS, ROUTER_MAC, RawClient
 
 from lab_lib.topology import MTU_BYTES, VIP, VIP_PORT, mac_of
 
 CLIENT = "client2"
-ROUTER_MAC = mac_of("10.50.0.254")
 # Outer IP, UDP and handoff header; then the client's IP and TCP headers, which an MSS does not count.
 ANNOUNCED_MSS = MTU_BYTES - (20 + 8 + 56) - (20 + 20)
 MSS, WSCALE, SACK, STAMPS, FAST_OPEN, MPTCP, STRANGE = 2, 3, 4, 8, 34, 30, 254
@@ -35,8 +35,11 @@ def _options(block):
 
 @pytest.fixture
 def answer_to_syn(lab):
-    """Sends a SYN with given options and returns flags and options of the SYN-ACK. Its kernel, surprised, resets."""
-    own = lab.address_of(CLIENT)
+    """Sends a SYN with given options and returns flags and options of the SYN-ACK.
+
+    No kernel has its address: one would reset what it did not ask for, and the switch would look for the backend of that.
+    """
+    client = RawClient(lab, CLIENT)
     raw = lab.socket(CLIENT, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
     raw.bind(("data0", 0x0800))
     raw.settimeout(2)
@@ -44,13 +47,13 @@ def answer_to_syn(lab):
     def ask_with(options, more_flags=0):
         port = next(_ports)
         padded = options + b"\x01" * (-len(options) % 4)
-        segment = bytearray(tcp(own, VIP, port, VIP_PORT, 0x0A0B0C0D, 0, "S", options=padded))
+        segment = bytearray(tcp(ADDRESS, VIP, port, VIP_PORT, 0x0A0B0C0D, 0, "S", options=padded))
         if more_flags:
             # The checksum is over 16-bit words: what is added to one is taken from the sum.
             segment[13] |= more_flags
             total = struct.unpack_from("!H", segment, 16)[0] - more_flags
             struct.pack_into("!H", segment, 16, total if total > 0 else total + 0xFFFF)
-        raw.send(ethernet(mac_of(own), ROUTER_MAC, ipv4(own, VIP, 6, bytes(segment))))
+        raw.send(ethernet(mac_of(lab.address_of(CLIENT)), ROUTER_MAC, ipv4(ADDRESS, VIP, 6, bytes(segment))))
         while True:
             frame = raw.recv(2048)
             if frame[23] == 6 and frame[26:30] == socket.inet_aton(VIP) and frame[36:38] == struct.pack("!H", port):
@@ -59,6 +62,7 @@ def answer_to_syn(lab):
                 return reply[13], _options(reply[20:(reply[12] >> 4) * 4])
     yield ask_with
     raw.close()
+    client.close()
 
 
 USUAL = bytes([2, 4, 5, 0xB4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 9])

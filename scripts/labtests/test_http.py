@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ROUTED_BACKEND
-from helpers import ask, curl, flow_of, get, log_mark, logged, read_answer, request, status
+from helpers import ask, curl, flow_of, get, log_mark, logged, request, status
 
 from lab_lib.content import sha256_of
 from lab_lib.topology import VIP
@@ -80,22 +80,6 @@ def test_pipelined_requests_are_answered_in_order(lab):
     first, second = (lab.content_dir / name for name in ("1k", "4k"))
     assert data.count(b"HTTP/1.1 200 OK") == 3
     assert data.index(first.read_bytes()) < data.index(second.read_bytes()) < data.rindex(b"\r\n\r\n")
-
-
-def test_a_head_with_an_8_kb_cookie(lab):
-    cookie = f"Cookie: session={secrets.token_hex(4096)}"
-    for path, backend in (("/files/4k", "backend1"), (f"/b/{ROUTED_BACKEND}/files/4k", ROUTED_BACKEND)):
-        answer = get(lab, path, headers=[cookie])
-        assert answer.status == 200 and answer.backend == backend
-        assert answer.sha256 == sha256_of(lab.content_dir / "4k")
-
-
-def test_a_head_sent_byte_by_byte(lab):
-    with lab.connect("client1") as connection:
-        connection.setsockopt(6, 1, 1)  # IPPROTO_TCP, TCP_NODELAY: every byte a segment
-        for byte in request("/who", close=True):
-            connection.send(bytes([byte]))
-        assert read_answer(connection).status == 200
 
 
 @pytest.mark.parametrize("backend", ["backend2", ROUTED_BACKEND])
