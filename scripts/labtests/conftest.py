@@ -22,6 +22,9 @@ WAITING_PREFIX = f"{PREFIX}w"
 # Labs with weather: one of Baton, one of nothing but the network.
 WEATHER_PREFIX = f"{PREFIX}r"
 BARE_PREFIX = f"{PREFIX}u"
+# A lab whose switch soon forgets idle flows, and one whose switch is killed.
+SHORT_PREFIX = f"{PREFIX}c"
+TAKEOVER_PREFIX = f"{PREFIX}t"
 WEATHER = "loss=1%,duplicate=1%,reorder=1%,delay=2ms,jitter=1ms,seed=7"
 HEAVY_WEATHER = "loss=3%,duplicate=2%,reorder=1%,delay=5ms,jitter=1ms,seed=7"
 # BATON_BIN_DIR: where the programs are, if not in target/release.
@@ -29,6 +32,8 @@ BIN_DIR = os.environ.get("BATON_BIN_DIR")
 ROUTED_BACKEND = "backend4"
 CLOSING_TIMEOUT_S = 3
 UNCONFIRMED_TIMEOUT_S = 5
+# In the lab of short timers.
+ESTABLISHED_TIMEOUT_S = 10
 # How long a client may think between handshake and request in the test of that name.
 PAUSE_S = 100
 # Everything in it is tested twice: with one lcore on one queue, and with two lcores on two queues.
@@ -85,6 +90,26 @@ def small_lab(request):
     _require_root()
     lab = Lab(SMALL_PREFIX, bin_dir=BIN_DIR)
     with _running(lab, request, backends=1, clients=1, with_baton=False):
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def short_lab(request):
+    """A lab whose switch forgets an established flow after ESTABLISHED_TIMEOUT_S without a packet."""
+    _require_root()
+    lab = Lab(SHORT_PREFIX, bin_dir=BIN_DIR)
+    settings = {"flows": {"established_timeout_s": ESTABLISHED_TIMEOUT_S, "closing_timeout_s": CLOSING_TIMEOUT_S}}
+    with _running(lab, request, backends=3, clients=1, routed=1, switch_settings=settings):
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def takeover_lab(request):
+    """A lab whose switch may be killed and started again, with as many lcores as there can be."""
+    _require_root()
+    lab = Lab(TAKEOVER_PREFIX, bin_dir=BIN_DIR)
+    settings = {"dpdk": {"lcores": list(range(CPUS))}}
+    with _running(lab, request, backends=2, clients=2, routed=1, switch_settings=settings):
         yield lab
 
 
@@ -151,7 +176,8 @@ def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     arguments = getattr(item, "funcargs", {})
-    lab = next((arguments[n] for n in ("lab", "small_lab", "waiting_lab", "weather_lab") if n in arguments), None)
+    labs = ("lab", "small_lab", "waiting_lab", "weather_lab", "short_lab", "takeover_lab")
+    lab = next((arguments[name] for name in labs if name in arguments), None)
     if report.failed and lab is not None and lab.plan:
         logs = [lab.run_dir / "switch.log", *(lab.backend_dir(h.name) / "agent.log" for h in lab.plan.backends)]
         for log in logs:

@@ -145,6 +145,17 @@ def eventually(condition, *, timeout_s, what):
         time.sleep(0.05)
 
 
+@contextmanager
+def setting(lab, host, name, value):
+    """A sysctl of a host, changed for a while."""
+    was = lab.run(host, ["sysctl", "-n", name]).stdout.strip()
+    lab.run(host, ["sysctl", "-qw", f"{name}={value}"])
+    try:
+        yield
+    finally:
+        lab.run(host, ["sysctl", "-qw", f"{name}={was}"])
+
+
 def log_mark(lab, backend):
     """A position in a backend's access log: pass it to log_since."""
     return len(lab.access_log(backend))
