@@ -7,9 +7,10 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from helpers import ask, backend_of, eventually, get
+from helpers import ask, backend_of, eventually, get, read_answer, request, setting
 
 from lab_lib import baton, network
+from lab_lib.system import tail
 from lab_lib.topology import VIP
 
 BACKEND = "backend1"
@@ -67,7 +68,6 @@ def _agent(lab, *arguments, check=True):
     return lab.run(BACKEND, [lab.bin_dir / "baton-agent", "--config", config, *arguments], check=check)
 
 
-@contextmanager
 def _checked(lab, words):
     """What `--check` says of a finding that the agent may mend at start, and of the same one where it may not."""
     said = []
@@ -81,6 +81,7 @@ def _checked(lab, words):
     return said
 
 
+@contextmanager
 def _firewall(lab, rules):
     lab.run(BACKEND, ["nft", "-f", "-"], stdin=f"table inet fw {{\n{rules}}}\n")
     try:
@@ -102,6 +103,11 @@ def with_agent(small_lab):
     yield start
     small_lab.stop_agent(BACKEND)
     _agent(small_lab, "detach")
+
+
+def _last_of_log(lab):
+    """The last lines of the agent's log."""
+    return tail(lab.backend_dir(BACKEND) / "agent.log", 5)
 
 
 def _served(lab):
@@ -221,7 +227,46 @@ def test_a_firewall_the_agent_may_not_touch_makes_it_unready(small_lab, with_age
         told = eventually(lambda: (b := backend_of(small_lab, BACKEND))["report_age_ms"] is not None
                           and not b["usable"] and "firewall" in str(b["reasons"]) and b, timeout_s=5, what="a report")
         assert "firewall rule drops" in told["reasons"][0], told
+        assert "not ready for handoffs" in _last_of_log(small_lab) and "firewall rule drops" in _last_of_log(small_lab)
+        time.sleep(1)
+        assert not backend_of(small_lab, BACKEND)["usable"], "nor later"
     small_lab.stop_agent(BACKEND)
+
+
+def test_connection_tracking_that_takes_up_no_midstream(small_lab, with_agent):
+    """`nf_conntrack_tcp_loose = 0`: what begins without a SYN is invalid, and such firewalls drop that."""
+    with setting(small_lab, BACKEND, "net.netfilter.nf_conntrack_tcp_loose", 0), \
+            _firewall(small_lab, CHAIN + "ct state invalid drop\n}\n"):
+        with_agent(manage_host=False)
+        told = eventually(lambda: "tcp_loose" in str((b := backend_of(small_lab, BACKEND))["reasons"]) and b,
+                          timeout_s=5, what="the switch knows the reason")
+        assert not told["usable"], told
+        small_lab.stop_agent(BACKEND)
+        with_agent()
+        _served(small_lab)
+
+
+def test_a_firewall_that_comes_later_closes_the_backend(small_lab, with_agent):
+    """What was fit when the agent started swallows every handoff now: seen by the sockets that are never born."""
+    with_agent()
+    _served(small_lab)
+    waiting = [small_lab.connect("client1", timeout_s=40) for _ in range(8)]
+    try:
+        with _firewall(small_lab, HIDDEN):
+            for connection in waiting:
+                connection.sendall(request("/who"))
+                time.sleep(0.1)
+            told = eventually(lambda: not (b := backend_of(small_lab, BACKEND))["usable"] and b, timeout_s=5,
+                              what="the backend is closed")
+            assert "never became connections" in str(told["reasons"]), told
+            assert "not ready for handoffs" in _last_of_log(small_lab)
+            assert get(small_lab, "/who").status == 503, "new clients are told, and do not wait"
+        # Nobody waits for good: the handoff is taken at last, or refused by a backend that is not ready.
+        assert {read_answer(connection).status for connection in waiting} <= {200, 503}
+    finally:
+        for connection in waiting:
+            connection.close()
+    eventually(lambda: backend_of(small_lab, BACKEND)["usable"], timeout_s=20, what="it is open again")
 
 
 def test_a_firewall_the_agent_may_mend_is_mended(small_lab, with_agent):
