@@ -120,7 +120,8 @@ static __always_inline __u64 recent_records(__u64 now_us)
 	if (!w)
 		return ~0ULL;
 	seen = w->epoch;
-	if (seen != epoch && __sync_val_compare_and_swap(&w->epoch, seen, epoch) == seen) {
+	/* Forward only: another processor may have read its clock a little earlier, on the other side of the boundary. */
+	if ((__s64)(epoch - seen) > 0 && __sync_val_compare_and_swap(&w->epoch, seen, epoch) == seen) {
 		w->start_before = seen + 1 == epoch ? w->start : w->total;
 		w->start = w->total;
 	}

@@ -17,7 +17,7 @@ use smoltcp::wire::EthernetAddress;
 
 use crate::ids::{BackendIndex, HoldIndex, PoolIndex};
 
-/// How many backends a handoff is offered to before its client is reset.
+/// How many backends a handoff is offered to before its client is told that none takes it.
 pub const ATTEMPTS_MAX: usize = 4;
 
 /// How many flows a table holds and how long it remembers them after their last packet.
@@ -82,6 +82,8 @@ impl RefusedBy {
 pub struct HeadMark {
     /// Its length in bytes.
     pub bytes: u16,
+    /// Whether its method is HEAD.
+    pub asks_for_head: bool,
     /// A keyed hash of it.
     pub digest: u64,
 }
@@ -120,6 +122,8 @@ pub struct Flow {
     pub reopened: Option<Seq>,
     /// What its request head was, if that came in one segment and the flow is not confirmed.
     pub head: Option<HeadMark>,
+    /// Whether its backend said that it has no socket for it any more.
+    pub is_gone: bool,
     /// Backends that refused it.
     pub refused_by: RefusedBy,
     /// The search for its owner, if there was one.

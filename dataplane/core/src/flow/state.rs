@@ -67,8 +67,8 @@ impl State {
             (Self::Asking, Event::Claim) => Self::Established,
             (Self::Asking | Self::Holding, Event::Dispatch) => Self::Unconfirmed,
 
-            (Self::Unconfirmed, Event::Confirm | Event::Claim) => Self::Established,
-            (Self::ClosingUnconfirmed, Event::Confirm | Event::Claim) => Self::Closing,
+            (Self::Unconfirmed, Event::Confirm) => Self::Established,
+            (Self::ClosingUnconfirmed, Event::Confirm) => Self::Closing,
             // A RST, too, leaves the flow for a while: what is still on its way behind it must find the backend.
             (Self::Unconfirmed, Event::Finish | Event::Reset) => Self::ClosingUnconfirmed,
             (Self::Established, Event::Finish | Event::Reset) => Self::Closing,
@@ -76,11 +76,11 @@ impl State {
             // Everything else changes nothing.
             (Self::Asking, Event::Confirm | Event::Finish) => Self::Asking,
             (Self::Holding, Event::Confirm | Event::Finish | Event::Claim) => Self::Holding,
-            (Self::Unconfirmed, Event::Dispatch) => Self::Unconfirmed,
+            (Self::Unconfirmed, Event::Dispatch | Event::Claim) => Self::Unconfirmed,
             (Self::Established, Event::Dispatch | Event::Confirm | Event::Claim | Event::Refuse) => {
                 Self::Established
             }
-            (Self::ClosingUnconfirmed, Event::Dispatch | Event::Finish | Event::Reset) => {
+            (Self::ClosingUnconfirmed, Event::Dispatch | Event::Finish | Event::Reset | Event::Claim) => {
                 Self::ClosingUnconfirmed
             }
             (Self::Closing, _) => Self::Closing,

@@ -12,7 +12,7 @@ use crate::flow::{Flow, FlowSettings, State};
 const EVICTION_LOOKS_MAX: usize = 16;
 /// How long a closing flow must have been quiet to be given up early.
 const EVICTION_QUIET: Micros = Micros::from_secs(1);
-/// How long an established flow must have been idle to be given up early.
+/// How long a flow with a backend must have been idle to be given up early.
 const EVICTION_IDLE: Micros = Micros::from_secs(10);
 
 /// Names a flow in the table; good until the flow is removed.
@@ -129,7 +129,7 @@ impl FlowTable {
         }
     }
 
-    /// Starts a flow's timeout anew, for one whose time was up.
+    /// Starts a flow's timeout anew.
     pub fn renew(&mut self, id: FlowId, now: Micros) {
         let Some(slot) = self.slot_mut(id.0) else { return };
         slot.flow.last_seen = now;
@@ -157,15 +157,21 @@ impl FlowTable {
         None
     }
 
-    /// Returns a flow to give up for the sake of a new one; it must then be removed. Closing flows go first, then established
-    /// ones that have been idle: their backends are asked for them when their clients go on.
+    /// Returns a flow to give up for the sake of a new one; it must then be removed. First go those whose owner is looked for, then
+    /// closing ones, then idle ones: their backends are asked for them when their clients go on.
     pub fn evict(&mut self, now: Micros) -> Option<FlowId> {
-        [(Class::Closing, EVICTION_QUIET), (Class::Established, EVICTION_IDLE)]
-            .into_iter()
-            .find_map(|(class, quiet)| self.evict_from(class, quiet, now))
+        [
+            (Class::Asking, Micros(0)),
+            (Class::Closing, EVICTION_QUIET),
+            (Class::Established, EVICTION_IDLE),
+            (Class::Unconfirmed, EVICTION_IDLE),
+        ]
+        .into_iter()
+        .find_map(|(class, quiet)| self.evict_from(class, quiet, now))
     }
 
     fn evict_from(&mut self, class: Class, quiet: Micros, now: Micros) -> Option<FlowId> {
+        let quiet = quiet.min(self.queue(class).timeout); // looking at them puts off their own end
         for _ in 0..EVICTION_LOOKS_MAX {
             let (first, slot) = self.first(class)?;
             // A flow with bytes kept for it has something left to do.

@@ -51,6 +51,7 @@ fn flow(port: u16, now: Micros) -> Flow {
         sent_until: Seq(1),
         client_mac: EthernetAddress([2; 6]),
         reopened: None,
+        is_gone: false,
         head: None,
         refused_by: RefusedBy::default(),
         search: Search::default(),
@@ -71,9 +72,9 @@ fn every_event_in_every_state() {
         // from                Dispatch            Confirm       Finish              Reset                     Claim        Refuse
         (Asking,             [Some(Unconfirmed),   Some(Asking), Some(Asking),       None,                     Some(Established), Some(Answered)]),
         (Holding,            [Some(Unconfirmed),   Some(Holding), Some(Holding),     None,                     Some(Holding), Some(Answered)]),
-        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Established), Some(Answered)]),
+        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Unconfirmed), Some(Answered)]),
         (Established,        [Some(Established),   Some(Established), Some(Closing), Some(Closing),            Some(Established), Some(Established)]),
-        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Closing), Some(Answered)]),
+        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Answered)]),
         (Closing,            [Some(Closing); 6]),
         (Answered,           [Some(Answered),      Some(Answered), Some(Answered),   None,                     Some(Answered), Some(Answered)]),
     ];
@@ -190,9 +191,9 @@ fn a_full_table_says_so_and_takes_one_more_after_a_removal() {
         (0..8).map(|port| table.insert(flow(port, START), State::Established).expect("room")).collect();
     assert_eq!(table.insert(flow(99, START), State::Established), Err(Full));
     assert_eq!(table.find(&tuple(99)), None);
-    let soon = Micros(Micros::from_secs(10).0 - 1);
+    let soon = Micros(SETTINGS.established.0 - 1);
     assert_eq!(table.evict(START.plus(soon)), None, "established flows are not given up soon");
-    assert_eq!(table.evict(START.plus(Micros::from_secs(10))), Some(ids[0]), "only when they have been idle");
+    assert_eq!(table.evict(START.plus(SETTINGS.established)), Some(ids[0]), "only when they have been idle");
     table.get_mut(ids[0]).expect("still there").hold = Some(HoldIndex(0));
     assert_eq!(table.evict(START.plus(Micros::from_secs(10))), Some(ids[1]), "and nothing is kept for them");
     assert_eq!(table.remove(ids[3]).map(|flow| flow.tuple), Some(tuple(3)));
@@ -298,25 +299,26 @@ proptest! {
                     (known.state, known.since) = (state, now);
                 },
                 Step::Evict => {
-                    let quiet = |known: &Known| {
-                        matches!(known.state, State::Closing | State::ClosingUnconfirmed)
-                            && !known.is_kept
-                            && now.since(known.last_seen) >= Micros::from_secs(1)
+                    // In which order flows give way, and how long they must have been quiet.
+                    let rank = |known: &Known| {
+                        let (rank, quiet_s) = match known.state {
+                            State::Asking => (0, 0),
+                            State::Closing | State::ClosingUnconfirmed => (1, 1),
+                            State::Established => (2, 10),
+                            State::Unconfirmed => (3, 8), // no longer than its timeout
+                            State::Holding | State::Answered => return None,
+                        };
+                        let is_quiet = now.since(known.last_seen) >= Micros::from_secs(quiet_s);
+                        (is_quiet && !known.is_kept).then_some(rank)
                     };
-                    let idle = |known: &Known| {
-                        known.state == State::Established
-                            && !known.is_kept
-                            && now.since(known.last_seen) >= Micros::from_secs(10)
-                    };
-                    let closing_first = model.values().any(quiet);
+                    let expected = model.values().filter_map(rank).min();
                     match table.evict(now) {
                         Some(id) => {
                             let flow = table.remove(id).expect("named just now");
                             let known = model.remove(&flow.tuple.client_port).expect("in the model");
-                            let fits = if closing_first { quiet(&known) } else { idle(&known) };
-                            prop_assert!(known.id == id && fits, "{known:?}");
+                            prop_assert!(known.id == id && rank(&known) == expected, "{known:?}");
                         }
-                        None => prop_assert!(!closing_first && !model.values().any(idle)),
+                        None => prop_assert_eq!(expected, None),
                     }
                 }
                 Step::Keep(port) => if let Some(known) = model.get_mut(&port) {

@@ -6,7 +6,7 @@ use handoff_proto::header::LCORE_ANY;
 use handoff_proto::{FRESHNESS_PAST, Generation, MessageType, Micros};
 use smoltcp::wire::TcpControl;
 
-use crate::flow::{FlowId, State};
+use crate::flow::{Event as Life, FlowId, State};
 use crate::frame::Frame;
 use crate::http::Refusal;
 use crate::ids::BackendIndex;
@@ -77,8 +77,7 @@ impl Switch {
                 return Err(DropReason::AnswerUnexpected);
             }
             if !self.try_another(id, now) {
-                let is_head = is_head_request(answer.inner.payload(frame.bytes()));
-                self.refuse_by_all(id, is_head, now, out);
+                self.refuse_by_all(id, now, out);
                 return Ok(Verdict::Absorb);
             }
             if let Some(index) = hold {
@@ -112,12 +111,15 @@ impl Switch {
     }
 
     /// Nobody took the handoff: its client is told.
-    fn refuse_by_all(&mut self, id: FlowId, is_head: bool, now: Micros, out: &mut impl Outbox) {
+    fn refuse_by_all(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
         let Some((flow, state)) = self.flows.get(id) else { return };
         let hold = flow.hold.and_then(|index| self.holds.get(index));
         let farewell = Farewell {
             refusal: Refusal::RefusedByAll,
-            with_body: !hold.map_or(is_head, |hold| is_head_request(hold.bytes())),
+            with_body: !hold.map_or_else(
+                || flow.head.is_some_and(|head| head.asks_for_head),
+                |hold| is_head_request(hold.bytes()),
+            ),
             client: PageClient { next: flow.sent_until, is_finished: state == State::ClosingUnconfirmed },
             tsval: hold.map_or(flow.base.tsval, |hold| hold.tsval),
         };
@@ -153,6 +155,15 @@ impl Switch {
             self.forget(id);
             return Ok(Verdict::Absorb);
         }
+        if state.is_confirmed()
+            && flow.generation.newer_than(known)
+            && known != Generation(0)
+            && flow.created <= answer.header.issued
+        {
+            // It was confirmed, and yet the backend has not got it: what confirmed it was no answer of that backend.
+            self.forget(id);
+            return Ok(Verdict::Absorb);
+        }
         // Without a generation the backend remembers nothing of the 4-tuple. An older one than the flow's means that its handoff
         // is still on its way, and asked questions (WHO-HAS) may have overtaken it.
         let is_current = known == flow.generation || known == Generation(0);
@@ -165,16 +176,23 @@ impl Switch {
         // found by need not have acknowledged anything.
         let is_strange = inner.seq.distance_from(flow.sent_until).unsigned_abs() > FIT_BYTES
             || inner.ack.before(flow.base.ack) && !flow.search.is_reset;
-        let may_be_early = !state.is_confirmed() && (known == Generation(0) || is_bare);
+        let may_be_early = !flow.is_gone && !state.is_confirmed() && (known == Generation(0) || is_bare);
         // What ends a connection on both sides needs no answer; everything else would hang without one.
-        let needs_no_answer = inner.rst || is_bare && state != State::Established;
+        let needs_no_answer = inner.rst || is_bare && state != State::Established && !flow.is_gone;
         if !is_current || may_be_early || needs_no_answer || is_question || is_strange {
             return Err(DropReason::AnswerGone);
         }
-        self.counters.count(Event::FlowsGone);
+        // The packet may be an old one, and its client not believe a RST there: the flow stays, and each further notice brings one
+        // at its own number.
         let reset = TcpAnswer::new(inner.ack, None, TcpControl::Rst);
         self.send_to_client(id, &reset, Event::ResetsSent, out);
-        self.forget(id);
+        if let Some(flow) = self.flows.get_mut(id)
+            && !core::mem::replace(&mut flow.is_gone, true)
+        {
+            self.counters.count(Event::FlowsGone);
+            self.release_hold(id);
+            self.live(id, Life::Reset, now);
+        }
         Ok(Verdict::Absorb)
     }
 

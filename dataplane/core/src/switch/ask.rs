@@ -11,11 +11,10 @@ use crate::flow::{Base, Event as Life, Flow, FlowId, RefusedBy, Search, State};
 use crate::frame::Frame;
 use crate::ids::{BackendIndex, PoolIndex};
 use crate::metrics::{DropReason, Event};
-use crate::switch::held::scratch;
-use crate::switch::{Arrival, Outbox, Switch};
-use crate::tunnel::{self, Answer};
+use crate::switch::{Arrival, Outbox, Switch, emit};
+use crate::tunnel::Answer;
 use crate::verdict::Verdict;
-use crate::wire::{self, TcpAnswer, Way};
+use crate::wire::{TcpAnswer, Way};
 
 /// How long a question waits for its answer.
 pub(super) const ASK_INTERVAL: Micros = Micros::from_millis(100);
@@ -25,48 +24,23 @@ const ASK_COUNT_MAX: u8 = 3;
 /// life, and their request handed off already.
 pub(super) const LEARNING: Micros = Micros::from_secs(3);
 /// Questions an lcore sends in a second, counted per backend asked: a flood of stray packets must not become one of questions.
-/// The last connection asked for in a second is asked for everywhere. Questions for the sake of a held head do not count: there
-/// are only so many of those.
-const QUESTIONS_PER_SECOND: u32 = 50_000;
+/// The last connection asked for in a second is asked for everywhere. As many again are allowed for requests that wait for their
+/// answer.
+pub(super) const QUESTIONS_PER_SECOND: u32 = 50_000;
 /// By how much an owner's sequence numbers may differ from those of the asking packet: more than any window in use, and little
 /// enough that a socket left over from another connection hardly ever fits.
 pub(super) const FIT_BYTES: u32 = 1 << 26;
 
+/// How long a connection must have been known to be nobody's before its client is reset. A new one whose first segment got lost looks
+/// just like that until its client sends it again, which is what the time is for.
+const UNOWNED_AFTER: Micros = Micros::from_secs(3);
+const _: () = assert!(UNOWNED_AFTER.0 >= LEARNING.0, "nobody is reset while the switch learns");
+/// Of how many backends denials are kept; those behind them are taken to agree.
+const DENIALS_MAX: usize = 64;
+
 /// What stands for the options of a connection whose handshake is not known.
 const UNKNOWN: Negotiated =
     Negotiated { mss: MSS_MIN, wscale: None, sack: false, timestamps: false, ecn: false };
-
-/// How much of something may still be done in a second.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Allowance {
-    per_second: u32,
-    second: u64,
-    spent: u32,
-}
-
-impl Allowance {
-    pub(super) const fn new(per_second: u32) -> Self {
-        Self { per_second, second: 0, spent: 0 }
-    }
-
-    /// What a switch may ask.
-    pub(super) const fn of_questions() -> Self {
-        Self::new(QUESTIONS_PER_SECOND)
-    }
-
-    /// Takes `count` out, if there is anything left; says whether there was.
-    pub(super) const fn take(&mut self, count: u32, now: Micros) -> bool {
-        let second = now.0 / 1_000_000;
-        if self.second != second {
-            *self = Self { second, spent: 0, ..*self };
-        }
-        let is_left = self.spent < self.per_second;
-        if is_left {
-            self.spent = self.spent.saturating_add(count);
-        }
-        is_left
-    }
-}
 
 impl Switch {
     /// Says whether connections may still live on backends that were handed off before the switch started.
@@ -88,6 +62,7 @@ impl Switch {
             sent_until: segment.end(),
             client_mac: arrival.client_mac,
             reopened: None,
+            is_gone: false,
             refused_by: RefusedBy::default(),
             search: Search { is_reset: segment.flags.rst, ..Search::default() },
             created: arrival.now,
@@ -96,11 +71,10 @@ impl Switch {
         if !self.may_ask(arrival.now) {
             return Err(DropReason::AskLimit);
         }
-        // Not at the expense of other flows: what is asked for may be anybody's invention.
-        if let Ok(id) = self.flows.insert(flow, State::Asking) {
-            self.counters.count(Event::OwnersSought);
-            self.ask_all(id, arrival.now, out);
-        }
+        // Where it is full, what gives way can be asked for again: what the table is full of may be what nobody uses any more.
+        let id = self.insert(flow, State::Asking, arrival).ok_or(DropReason::TableFull)?;
+        self.counters.count(Event::OwnersSought);
+        self.ask_all(id, arrival.now, out);
         Err(DropReason::UnknownFlow)
     }
 
@@ -141,6 +115,13 @@ impl Switch {
             self.counters.count(Event::FlowsReplaced);
             return self.unknown(frame, arrival, previous, out);
         }
+        // The answers are judged by the newest packet: the first may have been anybody's.
+        if segment.flags.ack
+            && let Some(flow) = self.flows.get_mut(id)
+        {
+            (flow.base.seq, flow.base.ack, flow.sent_until) = (segment.seq, segment.ack, segment.end());
+            flow.search.is_reset = false;
+        }
         Err(DropReason::UnknownFlow)
     }
 
@@ -149,8 +130,18 @@ impl Switch {
         self.questions.take(u32::try_from(self.paths.len()).unwrap_or(u32::MAX), now)
     }
 
+    /// Asks all backends whether they have a flow whose request waits, as far as that is allowed in this second; it is asked for
+    /// again if nobody answers.
+    pub(super) fn ask_for_held(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+        if self.held_questions.take(u32::try_from(self.paths.len()).unwrap_or(u32::MAX), now) {
+            self.ask_all(id, now, out);
+        } else {
+            self.counters.count_drop(DropReason::AskLimit);
+        }
+    }
+
     /// Asks all backends whether they have a flow.
-    pub(super) fn ask_all(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
+    fn ask_all(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.search.count = flow.search.count.saturating_add(1);
         for backend in (0..).map(BackendIndex).take(self.paths.len()) {
@@ -173,12 +164,12 @@ impl Switch {
         };
         let Some(way) = Way::to_vip(&flow.tuple, self.lcore.mac, outer.destination_mac) else { return };
         let quote = TcpAnswer::new(flow.base.seq, Some(flow.base.ack), TcpControl::None);
-        let sent = scratch(&mut self.scratch).is_some_and(|mut frame| {
-            wire::write_tcp(&mut frame, &way, &quote, &[]).is_ok()
-                && tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes).is_ok()
-                && out.transmit(frame.bytes())
-        });
-        self.counters.count(if sent { Event::QuestionsSent } else { Event::TransmitFailed });
+        let tunnel = emit::Tunnel { outer: &outer, header: &header, mtu_bytes: self.settings.mtu_bytes };
+        match emit::to_backend(&mut self.scratch, &tunnel, &way, &quote, &[], out) {
+            Ok(true) => self.counters.count(Event::QuestionsSent),
+            Ok(false) => self.counters.count(Event::TransmitFailed),
+            Err(reason) => self.counters.count_drop(reason),
+        }
     }
 
     /// A backend says that it has a connection.
@@ -196,8 +187,14 @@ impl Switch {
         }
         let is_second = state != State::Asking;
         if is_second && flow.backend == from {
-            // Of an older generation, it is the socket that the handoff on its way will replace.
-            if answer.header.generation != flow.generation {
+            // Of an older generation, it is the socket that the handoff on its way will replace. A backend that has forgotten the
+            // generation (0) has the very socket if its numbers fit.
+            let said = answer.header.generation;
+            let is_its_own = said == flow.generation
+                || said == Generation(0)
+                    && is_owner(flow, answer)
+                    && answer.header.base_seq.after(flow.base.seq);
+            if !is_its_own {
                 return Err(DropReason::AnswerUnexpected);
             }
             self.delivered(id, answer.header.base_seq, now, out);
@@ -205,8 +202,16 @@ impl Switch {
         }
         // Two backends say that they have it: the younger handoff is the one that counts.
         let is_younger = answer.header.generation.newer_than(flow.generation);
-        if is_second && !(flow.search.count > 0 && is_younger) || !is_owner(flow, answer) {
+        if is_second && !(flow.search.count > 0 && is_younger) {
             return Err(DropReason::AnswerUnexpected);
+        }
+        if !is_owner(flow, answer) {
+            // Left over from an earlier connection, in TIME_WAIT as a rule: to a request that waits, as good as a denial.
+            return if !is_second && flow.hold.is_some() {
+                self.denied(answer, id, from, now, out)
+            } else {
+                Err(DropReason::AnswerUnexpected)
+            };
         }
         self.claim(answer, id, from);
         if !is_second {
@@ -250,7 +255,7 @@ impl Switch {
             return Err(DropReason::AnswerUnexpected);
         }
         flow.search.denied |= 1_u64.checked_shl(u32::from(from.0)).unwrap_or(0);
-        let by_all = asked <= 64 && usize::try_from(flow.search.denied.count_ones()) == Ok(asked);
+        let by_all = asked <= DENIALS_MAX && usize::try_from(flow.search.denied.count_ones()) == Ok(asked);
         if by_all && flow.hold.is_some() && !self.is_waiting_for_backends(id, now) {
             self.dispatch_held(id, now, out);
         }
@@ -260,18 +265,25 @@ impl Switch {
     /// No backend has said in time that it has a connection: asks again, and at last gives it up.
     pub(super) fn asking_expired(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
         let Some((flow, _)) = self.flows.get(id) else { return };
-        let (search, is_held) = (flow.search, flow.hold.is_some());
-        if search.count < ASK_COUNT_MAX || is_held && self.is_waiting_for_backends(id, now) {
-            if !is_held && !self.may_ask(now) {
+        let (search, age) = (flow.search, now.since(flow.created));
+        if flow.hold.is_some() {
+            if search.count < ASK_COUNT_MAX || self.is_waiting_for_backends(id, now) {
+                self.ask_for_held(id, now, out);
+                self.flows.renew(id, now);
+            } else {
+                self.dispatch_held(id, now, out);
+            }
+        } else if search.count < ASK_COUNT_MAX {
+            if self.may_ask(now) {
+                self.ask_all(id, now, out);
+                self.flows.renew(id, now);
+            } else {
                 self.counters.count_drop(DropReason::AskLimit);
                 self.forget(id); // its client's next packet asks again
-                return;
             }
-            self.ask_all(id, now, out);
+        } else if age < UNOWNED_AFTER {
             self.flows.renew(id, now);
-        } else if is_held {
-            self.dispatch_held(id, now, out);
-        } else if self.is_learning(now) || search.is_reset {
+        } else if search.is_reset || !self.is_denied_by_all(search.denied) {
             self.forget(id);
         } else {
             self.counters.count(Event::FlowsUnowned);
@@ -279,16 +291,20 @@ impl Switch {
         }
     }
 
+    /// Says whether every backend that could have answered said no. One that is silent may have the connection.
+    fn is_denied_by_all(&self, denied: u64) -> bool {
+        let usable =
+            self.snapshot.backends.iter().take(DENIALS_MAX).enumerate().filter(|(_, backend)| backend.usable);
+        usable.map(|(at, _)| 1_u64 << at).all(|bit| denied & bit != 0)
+    }
+
     /// Says whether no backend can be given a held request yet, since the switch has just started: agents and next hops are
     /// still turning up.
     fn is_waiting_for_backends(&self, id: FlowId, now: Micros) -> bool {
         let Some((flow, _)) = self.flows.get(id) else { return false };
         let members = self.snapshot.pools.get(usize::from(flow.pool.0)).map(|pool| &pool.members);
-        let is_ready = |member: &BackendIndex| {
-            let at = usize::from(member.0);
-            self.snapshot.backends.get(at).is_some_and(|backend| backend.usable)
-                && self.paths.get(at).is_some_and(|path| self.neighbors.mac(path.hop).is_some())
-        };
+        let is_ready =
+            |member: &BackendIndex| Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, *member);
         self.is_learning(now) && !members.is_some_and(|members| members.iter().any(is_ready))
     }
 }

@@ -12,11 +12,10 @@ use crate::frame::Frame;
 use crate::http::Refusal;
 use crate::ids::HoldIndex;
 use crate::metrics::{DropReason, Event};
-use crate::switch::held::scratch;
 use crate::switch::hold::{Duty, PageClient};
-use crate::switch::{Arrival, Outbox, Switch};
+use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::verdict::Verdict;
-use crate::wire::{self, TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
+use crate::wire::{TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
 
 /// How long the end of a connection may take that the switch answers itself.
 pub(super) const ANSWERED_TIMEOUT: Micros = Micros::from_secs(5);
@@ -80,12 +79,14 @@ impl Switch {
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.last_seen = now;
         let first = flow.base.ack;
-        let Some(index) = flow.hold.or_else(|| self.holds.acquire(first)) else {
+        let Some(index) = flow.hold.or_else(|| self.place(first, now, out)) else {
             self.counters.count_drop(DropReason::HoldsFull);
             return self.abandon(id, out);
         };
         self.counters.count_drop(farewell.refusal.into());
-        flow.hold = Some(index);
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.hold = Some(index);
+        }
         self.flows.renew(id, now);
         let pages = &self.snapshot.error_pages;
         let Some(hold) = self.holds.get_mut(index) else { return };
@@ -133,9 +134,7 @@ impl Switch {
                 timestamps: negotiated.timestamps.then_some(stamps),
                 ..TcpAnswer::new(hold.seq_at(piece.offset), Some(client.next), control)
             };
-            let sent = scratch(&mut self.scratch).is_some_and(|mut frame| {
-                wire::write_tcp(&mut frame, &way, &answer, piece.bytes).is_ok() && out.transmit(frame.bytes())
-            });
+            let sent = emit::to_client(&mut self.scratch, &way, &answer, piece.bytes, out);
             self.counters.count(if sent { event } else { Event::TransmitFailed });
         }
     }

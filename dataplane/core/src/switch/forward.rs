@@ -114,8 +114,11 @@ impl Switch {
         if advances && is_near {
             flow.sent_until = segment.end();
         }
-        let confirms = segment.flags.ack && segment.ack.after(flow.base.ack);
-        if confirms {
+        // Only what a backend can have sent by then, and what its client can have sent: an old packet of the same 4-tuple must not
+        // pass for an answer, for what is unconfirmed would be given up.
+        let acked = segment.ack.distance_from(flow.base.ack);
+        let confirms = acked > 0 && acked.unsigned_abs() <= FIT_BYTES && is_near;
+        if segment.flags.ack && confirms {
             self.live(id, Life::Confirm, arrival.now);
         }
         // A RST counts only at exactly the next sequence number (RFC 5961, section 3.2): the backend's kernel decides about
@@ -191,7 +194,7 @@ impl Switch {
     ) -> Result<(Outer, [u8; handoff_proto::header::HEADER_BYTES]), DropReason> {
         let path = self.paths.get(usize::from(backend.0)).ok_or(DropReason::NoNextHop)?;
         let mac = self.neighbors.mac(path.hop).ok_or(DropReason::NoNextHop)?;
-        let (key_id, key) = self.tag_keys.first().ok_or(DropReason::AnswerKey)?;
+        let Some((key_id, key)) = self.tag_keys.first() else { unreachable!("a ring is never empty") };
         let header = Header {
             kind,
             negotiated: flow.base.negotiated,
@@ -221,7 +224,7 @@ impl Switch {
         while let Some(id) = self.flows.expired(now, &mut looks) {
             match self.flows.get(id).map(|(_, state)| state) {
                 Some(State::Asking) => self.asking_expired(id, now, out),
-                Some(State::Holding) if self.refuse_held(id, Refusal::Unfinished, now, out).is_ok() => {}
+                Some(State::Holding) => self.refuse_held(id, Refusal::Unfinished, now, out),
                 Some(State::Answered) => self.answered_expired(id, out),
                 // What was acknowledged is owed however long the client says nothing: the steps of the debt are its bound.
                 Some(_) if self.flows.get(id).is_some_and(|(flow, _)| flow.hold.is_some()) => {

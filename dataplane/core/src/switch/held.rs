@@ -12,10 +12,9 @@ use crate::frame::Frame;
 use crate::ids::HoldIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::hold::Duty;
-use crate::switch::{Arrival, Outbox, SCRATCH_HEADROOM, Switch};
-use crate::tunnel;
+use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::verdict::Verdict;
-use crate::wire::{self, TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
+use crate::wire::{TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
 
 /// How long the first segment of an unfinished head waits for more before it is acknowledged. A client's kernel waits that long
 /// itself (delayed acknowledgments, RFC 9293, section 3.8.6.3, allow ten times as much).
@@ -104,9 +103,7 @@ impl Switch {
     ) {
         let Some((flow, _)) = self.flows.get(id) else { return };
         let Some(way) = Way::to_client(&flow.tuple, self.lcore.mac, flow.client_mac) else { return };
-        let sent = scratch(&mut self.scratch).is_some_and(|mut frame| {
-            wire::write_tcp(&mut frame, &way, answer, &[]).is_ok() && out.transmit(frame.bytes())
-        });
+        let sent = emit::to_client(&mut self.scratch, &way, answer, &[], out);
         self.counters.count(if sent { event } else { Event::TransmitFailed });
     }
 
@@ -158,22 +155,23 @@ impl Switch {
                     if piece.is_last { TcpControl::Fin } else { TcpControl::Psh },
                 )
             };
-            let Some(mut frame) = scratch(&mut self.scratch) else { return };
-            let made = wire::write_tcp(&mut frame, &way, &answer, piece.bytes)
-                .map_err(|_| DropReason::TooLong)
-                .and_then(|()| Ok(tunnel::wrap(&mut frame, &outer, &header, self.settings.mtu_bytes)?));
-            match made {
-                Ok(()) if out.transmit(frame.bytes()) => self.counters.count(event),
-                Ok(()) => self.counters.count(Event::TransmitFailed),
+            let tunnel = emit::Tunnel { outer: &outer, header: &header, mtu_bytes: self.settings.mtu_bytes };
+            match emit::to_backend(&mut self.scratch, &tunnel, &way, &answer, piece.bytes, out) {
+                Ok(true) => self.counters.count(event),
+                Ok(false) => self.counters.count(Event::TransmitFailed),
                 Err(reason) => self.counters.count_drop(reason),
             }
         }
     }
 
-    /// A head was sent and the backend has not said that it has it: asks, and sends it again. After the last time, the client is
-    /// told that nothing will come.
+    /// A head was sent and the backend has not said that it has it: asks, and sends it again. After the last time the client is
+    /// reset, if the switch has acknowledged what it cannot deliver; else it repeats by itself what is missing.
     fn press(&mut self, id: FlowId, index: HoldIndex, step: u8, now: Micros, out: &mut impl Outbox) {
         if usize::from(step) + 1 == OWED_STEPS.len() {
+            let is_confirmed = self.flows.get(id).is_some_and(|(_, state)| state.is_confirmed());
+            if is_confirmed || self.holds.get(index).is_some_and(|hold| hold.acked == 0) {
+                return self.release_hold(id);
+            }
             self.counters.count(Event::HeadsLost);
             return self.abandon(id, out);
         }
@@ -196,10 +194,12 @@ impl Switch {
         if rcv_nxt.before(flow.base.seq) || beyond > 0 && beyond.unsigned_abs() > WINDOW_BYTES {
             return;
         }
-        if !rcv_nxt.before(hold.seq_at(hold.bytes().len())) {
+        if !rcv_nxt.before(hold.next()) {
             return self.release_hold(id);
         }
-        let taken = hold.taken.max(hold.offset_of(rcv_nxt));
+        // Of a head that lacks nothing but its FIN, the last byte comes again with it.
+        let last = hold.bytes().len().saturating_sub(usize::from(hold.is_finished()));
+        let taken = hold.taken.max(hold.offset_of(rcv_nxt)).min(last);
         if let Some(hold) = self.holds.get_mut(index) {
             hold.taken = taken;
         }
@@ -230,6 +230,24 @@ impl Switch {
         {
             self.release_hold(id);
         }
+    }
+
+    /// Finds a place to keep bytes in. When all are taken, one gives way that has been taken for a second at least: clients that
+    /// are slow on purpose must not keep others out.
+    pub(super) fn place(&mut self, first: Seq, now: Micros, out: &mut impl Outbox) -> Option<HoldIndex> {
+        if let Some(index) = self.holds.acquire(first, now) {
+            return Some(index);
+        }
+        let victim = self.holds.victim(now)?;
+        let hold = self.holds.get(victim)?;
+        self.counters.count(Event::HoldsEvicted);
+        if hold.is_page_delivered() {
+            // The client has the page; without a place, only the orderly end is not waited for.
+            self.release_hold(hold.flow);
+        } else {
+            self.abandon(hold.flow, out);
+        }
+        self.holds.acquire(first, now)
     }
 
     pub(super) fn release_hold(&mut self, id: FlowId) {
@@ -266,9 +284,4 @@ impl Switch {
         let head = payload.get(..usize::from(mark.bytes));
         segment.seq == flow.base.seq && head.is_some_and(|head| self.digest(head) == mark.digest)
     }
-}
-
-/// Returns the whole scratch buffer as a frame to be written, with headroom for the tunnel.
-pub(super) fn scratch(scratch: &mut [u8]) -> Option<Frame<'_>> {
-    Frame::new(scratch, SCRATCH_HEADROOM, 0)
 }

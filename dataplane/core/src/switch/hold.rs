@@ -16,6 +16,10 @@ use crate::wire::Timestamps;
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Segments a request head may come in.
 pub const SEGMENT_COUNT_MAX: u16 = 4096;
+/// How many places are looked at for one that can give way.
+const VICTIM_LOOKS_MAX: usize = 16;
+/// How long a head may be unfinished, or a page undelivered, before it can give way.
+const VICTIM_AGE: Micros = Micros::from_secs(1);
 /// Pieces that may lie apart behind the first gap.
 const AHEAD_COUNT_MAX: usize = 8;
 
@@ -73,6 +77,8 @@ pub(super) struct Hold {
     pub(super) window: u16,
     /// The client's newest TSval.
     pub(super) tsval: u32,
+    /// Since when.
+    began: Micros,
     /// Sequence number of the first byte.
     first: Seq,
     bytes: Box<[u8]>,
@@ -94,6 +100,7 @@ impl Hold {
             taken: 0,
             window: 0,
             tsval: 0,
+            began: Micros(0),
             first: Seq(0),
             bytes: vec![0; HEAD_BYTES_MAX].into(),
             whole: 0,
@@ -131,6 +138,11 @@ impl Hold {
     /// Says whether the sender has nothing to add.
     pub(super) fn is_finished(&self) -> bool {
         self.fin == Some(self.whole)
+    }
+
+    /// Says whether this is an error page that its client has, FIN included.
+    pub(super) const fn is_page_delivered(&self) -> bool {
+        matches!(self.duty, Duty::Page { .. }) && self.acked > self.whole
     }
 
     /// Says whether no further byte can be kept.
@@ -277,6 +289,8 @@ pub(super) struct HoldPool {
     holds: Vec<Hold>,
     free: Vec<HoldIndex>,
     deadlines: Deadlines,
+    /// Where the search for what can give way stands.
+    hand: usize,
 }
 
 impl HoldPool {
@@ -286,14 +300,33 @@ impl HoldPool {
             holds: (0..count).map(|_| Hold::new()).collect(),
             free: (0..count).rev().map(HoldIndex).collect(),
             deadlines: Deadlines::new(count),
+            hand: 0,
         }
     }
 
     /// Takes a place for bytes that start at `first`; `None` when all are taken.
-    pub(super) fn acquire(&mut self, first: Seq) -> Option<HoldIndex> {
+    pub(super) fn acquire(&mut self, first: Seq, now: Micros) -> Option<HoldIndex> {
         let index = self.free.pop()?;
-        self.get_mut(index)?.begin(first);
+        let hold = self.get_mut(index)?;
+        hold.begin(first);
+        hold.began = now;
         Some(index)
+    }
+
+    /// Finds what can give way when all places are taken: an error page or an unfinished head that has been there for a second.
+    /// What is owed to a backend stays. Looks at a few places each time, going round.
+    pub(super) fn victim(&mut self, now: Micros) -> Option<HoldIndex> {
+        for _ in 0..VICTIM_LOOKS_MAX.min(self.holds.len()) {
+            self.hand = (self.hand + 1) % self.holds.len();
+            let may_go = self.holds.get(self.hand).is_some_and(|hold| {
+                hold.is_page_delivered()
+                    || !matches!(hold.duty, Duty::Owed { .. }) && now.since(hold.began) >= VICTIM_AGE
+            });
+            if may_go {
+                return u16::try_from(self.hand).ok().map(HoldIndex);
+            }
+        }
+        None
     }
 
     /// Gives a place back.
@@ -344,8 +377,8 @@ mod tests {
     #[test]
     fn bytes_come_back_in_order_and_places_are_used_again() {
         let mut pool = HoldPool::new(1);
-        let index = pool.acquire(Seq(u32::MAX)).expect("one place");
-        assert_eq!(pool.acquire(Seq(0)), None, "only one");
+        let index = pool.acquire(Seq(u32::MAX), Micros(0)).expect("one place");
+        assert_eq!(pool.acquire(Seq(0), Micros(0)), None, "only one");
         let hold = pool.get_mut(index).expect("acquired");
         assert_eq!(hold.put(Seq(4), b" HTTP", true), Ok(true), "ahead of a gap");
         assert_eq!((hold.bytes(), hold.next()), (&b""[..], Seq(u32::MAX)));
@@ -355,7 +388,7 @@ mod tests {
             hold.pieces(0, 6).map(|piece| (piece.offset, piece.bytes, piece.is_last)).collect();
         assert_eq!(pieces, [(0, &b"GET / "[..], false), (6, b"HTTP", true)]);
         pool.release(index);
-        let again = pool.acquire(Seq(7)).and_then(|index| pool.get(index)).expect("released");
+        let again = pool.acquire(Seq(7), Micros(0)).and_then(|index| pool.get(index)).expect("released");
         assert_eq!((again.bytes(), again.next()), (&b""[..], Seq(7)));
     }
 

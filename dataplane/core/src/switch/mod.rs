@@ -2,11 +2,13 @@
 //!
 //! One [`Switch`] per lcore, sharing nothing. Its parts, by what a frame is:
 //! `reach` (ARP), `icmp` (pings and errors), `handshake` (SYN and clients without a request), `request` (first data,
-//! dispatch), `held` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
+//! dispatch), `held` and `hold` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
 //! flows, the tunnel), `ask` (connections nobody here knows), `answers` (what backends say).
 
+mod allowance;
 mod answers;
 mod ask;
+mod emit;
 mod error_page;
 mod forward;
 mod handshake;
@@ -36,7 +38,8 @@ use crate::ids::{BackendIndex, VipIndex};
 use crate::metrics::{Counters, DropReason, Event};
 use crate::neighbor::{HopIndex, Neighbors};
 use crate::policy::Cursor;
-use crate::switch::ask::{ASK_INTERVAL, Allowance, LEARNING};
+use crate::switch::allowance::Allowance;
+use crate::switch::ask::{ASK_INTERVAL, LEARNING, QUESTIONS_PER_SECOND};
 use crate::switch::error_page::ANSWERED_TIMEOUT;
 use crate::switch::hold::HoldPool;
 use crate::switch::icmp::ROUNDS_PER_SECOND;
@@ -69,9 +72,12 @@ pub struct Switch {
     announcements: Announcements,
     /// The last stranger that claimed one of our addresses.
     conflict: Option<Learned>,
+    /// When one of our addresses was last defended.
+    defended: Option<Micros>,
     /// Until when connections may turn up that were handed off before this switch started.
     learning_until: Micros,
     questions: Allowance,
+    held_questions: Allowance,
     icmp_rounds: Allowance,
     digest_key: [u8; 16],
     /// Room for one frame to be built beside the one being looked at.
@@ -156,8 +162,10 @@ impl Switch {
             tag_keys: Vec::new(),
             announcements: Announcements::new(now),
             conflict: None,
+            defended: None,
             learning_until: now.plus(LEARNING),
-            questions: Allowance::of_questions(),
+            questions: Allowance::new(QUESTIONS_PER_SECOND),
+            held_questions: Allowance::new(QUESTIONS_PER_SECOND),
             icmp_rounds: Allowance::new(ROUNDS_PER_SECOND),
             digest_key: entropy.key(),
             scratch: vec![0; SCRATCH_HEADROOM + ETHERNET_BYTES + usize::from(settings.mtu_bytes)].into(),
@@ -283,6 +291,9 @@ impl Switch {
             return Err(DropReason::NotForUs);
         }
         let ip = Ipv4::parse(frame.bytes())?;
+        if ip.total_bytes > usize::from(self.settings.mtu_bytes) {
+            return Err(DropReason::TooLong);
+        }
         // Short packets are padded on the wire: what lies behind the packet is not part of it.
         frame.resize(ETHERNET_BYTES + ip.total_bytes).map_err(|_| DropReason::Malformed)?;
         match ip.protocol {

@@ -14,6 +14,8 @@ use crate::verdict::Verdict;
 /// `ANNOUNCE_INTERVAL` ask for two, two seconds apart; one more covers a loss).
 const ANNOUNCE_COUNT: u8 = 3;
 const ANNOUNCE_INTERVAL: Micros = Micros::from_secs(1);
+/// How often an address is defended (RFC 5227, section 1.1).
+const DEFEND_INTERVAL: Micros = Micros::from_secs(10);
 /// Questions for next hops that one `poll` may send.
 const ASK_COUNT_MAX: usize = 16;
 
@@ -40,6 +42,7 @@ impl Switch {
         let arp = Arp::parse(frame.bytes()).ok_or(DropReason::Malformed)?;
         if self.is_ours(arp.sender) && arp.sender_mac != self.lcore.mac {
             self.conflict = Some(Learned { address: arp.sender, mac: arp.sender_mac });
+            self.defend(arp.sender, now, out);
             return Err(DropReason::AddressConflict);
         }
         let known = self.neighbors.learn(arp.sender, arp.sender_mac, now);
@@ -57,6 +60,17 @@ impl Switch {
             return Ok(Verdict::Reply);
         }
         if known.is_some() { Ok(Verdict::Absorb) } else { Err(DropReason::ArpOther) }
+    }
+
+    /// Tells the network that an address is ours after all, so that a stranger's announcement does not last; seldom enough not to
+    /// quarrel with a host that does the same (RFC 5227, section 2.4, case c).
+    fn defend(&mut self, address: Ipv4Addr, now: Micros, out: &mut impl Outbox) {
+        if self.defended.is_some_and(|last| now.since(last) < DEFEND_INTERVAL) {
+            return;
+        }
+        self.defended = Some(now);
+        self.send_aside(&neighbor::announcement(address, self.lcore.mac), out);
+        self.counters.count(Event::ArpAnnouncements);
     }
 
     /// Says whether the switch answers for an address: its own, or a VIP's.

@@ -10,11 +10,12 @@ use crate::frame::Frame;
 use crate::http::{self, Head, Parsed, Refusal};
 use crate::ids::{BackendIndex, PoolIndex, VipIndex};
 use crate::metrics::{DropReason, Event};
+use crate::neighbor::Neighbors;
 use crate::policy::Request;
 use crate::switch::error_page::{Farewell, is_head_request};
 use crate::switch::held::ACK_DELAY;
 use crate::switch::hold::{Hold, PageClient, Unfit};
-use crate::switch::{Arrival, Outbox, Switch};
+use crate::switch::{Arrival, Outbox, Path, Snapshot, Switch};
 use crate::verdict::Verdict;
 
 /// What a head says, once it is whole.
@@ -44,11 +45,13 @@ impl Switch {
             Decision::Wait if segment.flags.fin => {
                 self.refuse_first(frame, arrival, flow, Refusal::CutOff, out)
             }
-            Decision::Wait => self.begin_hold(frame, arrival, flow, State::Holding).map(|_| Verdict::Absorb),
+            Decision::Wait => {
+                self.begin_hold(frame, arrival, flow, State::Holding, out).map(|_| Verdict::Absorb)
+            }
             Decision::Dispatch(_, pool) if self.is_learning(arrival.now) => {
-                let id = self.begin_hold(frame, arrival, Flow { pool, ..flow }, State::Asking)?;
+                let id = self.begin_hold(frame, arrival, Flow { pool, ..flow }, State::Asking, out)?;
                 self.counters.count(Event::OwnersSought);
-                self.ask_all(id, arrival.now, out);
+                self.ask_for_held(id, arrival.now, out);
                 Ok(Verdict::Absorb)
             }
             Decision::Dispatch(bytes, pool) => {
@@ -57,6 +60,7 @@ impl Switch {
                 };
                 let head = segment.payload(frame.bytes()).get(..bytes).map(|head| HeadMark {
                     bytes: u16::try_from(bytes).unwrap_or(u16::MAX), // less than a frame
+                    asks_for_head: is_head_request(head),
                     digest: self.digest(head),
                 });
                 let flow = Flow { pool, backend, head, ..flow };
@@ -99,9 +103,11 @@ impl Switch {
             return Err(DropReason::HeadAck);
         }
         hold.note_stamps(segment.timestamps);
-        // Keepalive probes and what the client repeats because it missed an acknowledgment.
+        // Keepalive probes, which may carry one byte of anything (RFC 9293, section 3.8.4), and what the client repeats because it
+        // missed an acknowledgment.
         let payload = segment.payload(frame.bytes());
-        if segment.seq.before(flow.base.seq) || payload.is_empty() && !segment.flags.fin {
+        let is_probe = payload.len() == 1 && segment.seq.add(1) == hold.next();
+        if segment.seq.before(flow.base.seq) || (payload.is_empty() || is_probe) && !segment.flags.fin {
             return if segment.seq.before(hold.next()) {
                 self.acknowledge(frame, arrival, id, index)
             } else {
@@ -113,34 +119,38 @@ impl Switch {
         if put.is_ok() {
             hold.window = segment.window;
         }
-        let (is_finished, is_full) = (hold.is_finished(), hold.is_full());
         // The time for a head runs from its first byte: what comes of it piece by piece buys no more.
         flow.sent_until = hold.next();
-        // A head ends with a line: nothing is decided without one.
-        let has_line = hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
         match put {
-            Err(Unfit::Differs) => return self.refuse_held(id, Refusal::Disputed, arrival.now, out),
-            Err(Unfit::TooMany) => return self.refuse_held(id, Refusal::HeadTooLarge, arrival.now, out),
-            Err(Unfit::TooFar) => {
-                self.counters.count_drop(DropReason::HoldGap);
-                return self.acknowledge(frame, arrival, id, index);
-            }
-            Ok(false) => {
-                self.counters.count(Event::HeadRepeats);
-                return self.acknowledge(frame, arrival, id, index);
-            }
-            Ok(true) => {}
+            Ok(true) => return self.grown_head(frame, arrival, id, before, out),
+            Ok(false) => self.counters.count(Event::HeadRepeats),
+            Err(Unfit::TooFar) => self.counters.count_drop(DropReason::HoldGap),
+            Err(Unfit::Differs) => return self.end_held(id, Refusal::Disputed, arrival.now, out),
+            Err(Unfit::TooMany) => return self.end_held(id, Refusal::HeadTooLarge, arrival.now, out),
         }
-        let decision = if has_line {
-            let hold = self.holds.get(index).ok_or(DropReason::UnknownFlow)?;
-            self.decide_by_head(arrival.vip, hold.bytes())
-        } else {
-            Decision::Wait
-        };
+        self.acknowledge(frame, arrival, id, index)
+    }
+
+    /// Decides about a head that was `before` bytes long without a gap and has grown.
+    fn grown_head(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+        before: usize,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let index = self.flows.get(id).and_then(|(flow, _)| flow.hold).ok_or(DropReason::UnknownFlow)?;
+        let hold = self.holds.get(index).ok_or(DropReason::UnknownFlow)?;
+        let (is_finished, is_full) = (hold.is_finished(), hold.is_full());
+        // A head ends with a line: nothing is decided without one. So a head is parsed once a line, and what a client can make
+        // the switch parse is bounded by its fields, or else by SEGMENT_COUNT_MAX scans of empty lines.
+        let has_line = hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
+        let decision = if has_line { self.decide_by_head(arrival.vip, hold.bytes()) } else { Decision::Wait };
         match decision {
-            Decision::Refuse(refusal) => self.refuse_held(id, refusal, arrival.now, out),
-            Decision::Wait if is_finished => self.refuse_held(id, Refusal::CutOff, arrival.now, out),
-            Decision::Wait if is_full => self.refuse_held(id, Refusal::HeadTooLarge, arrival.now, out),
+            Decision::Refuse(refusal) => self.end_held(id, refusal, arrival.now, out),
+            Decision::Wait if is_finished => self.end_held(id, Refusal::CutOff, arrival.now, out),
+            Decision::Wait if is_full => self.end_held(id, Refusal::HeadTooLarge, arrival.now, out),
             Decision::Wait => {
                 self.counters.count(Event::HeadsHeld);
                 self.acknowledge(frame, arrival, id, index)
@@ -155,6 +165,18 @@ impl Switch {
         }
     }
 
+    /// Refuses a request whose head is kept; the segment that decided it has been taken in.
+    fn end_held(
+        &mut self,
+        id: FlowId,
+        refusal: Refusal,
+        now: Micros,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        self.refuse_held(id, refusal, now, out);
+        Ok(Verdict::Absorb)
+    }
+
     /// Keeps the first segment of a connection.
     fn begin_hold(
         &mut self,
@@ -162,9 +184,10 @@ impl Switch {
         arrival: &Arrival,
         flow: Flow,
         state: State,
+        out: &mut impl Outbox,
     ) -> Result<FlowId, DropReason> {
         let segment = &arrival.segment;
-        let index = self.holds.acquire(segment.seq).ok_or(DropReason::HoldsFull)?;
+        let index = self.place(segment.seq, arrival.now, out).ok_or(DropReason::HoldsFull)?;
         let Some(id) = self.insert(Flow { hold: Some(index), ..flow }, state, arrival) else {
             self.holds.release(index);
             return Err(DropReason::TableFull); // the client retransmits; there may be room by then
@@ -190,12 +213,11 @@ impl Switch {
             self.flows.set_state(id, State::Asking, now);
             self.flows.renew(id, now);
             self.counters.count(Event::OwnersSought);
-            return self.ask_all(id, now, out);
+            return self.ask_for_held(id, now, out);
         }
         let Some(index) = hold else { return };
         let Some(backend) = self.choose(pool, &RefusedBy::default()) else {
-            let _ = self.refuse_held(id, Refusal::NoBackend, now, out);
-            return;
+            return self.refuse_held(id, Refusal::NoBackend, now, out);
         };
         if let Some(flow) = self.flows.get_mut(id) {
             flow.backend = backend;
@@ -210,15 +232,9 @@ impl Switch {
     }
 
     /// Refuses a request whose head is kept.
-    pub(super) fn refuse_held(
-        &mut self,
-        id: FlowId,
-        refusal: Refusal,
-        now: Micros,
-        out: &mut impl Outbox,
-    ) -> Result<Verdict, DropReason> {
-        let index = self.flows.get(id).and_then(|(flow, _)| flow.hold).ok_or(DropReason::UnknownFlow)?;
-        let hold = self.holds.get(index).ok_or(DropReason::UnknownFlow)?;
+    pub(super) fn refuse_held(&mut self, id: FlowId, refusal: Refusal, now: Micros, out: &mut impl Outbox) {
+        let index = self.flows.get(id).and_then(|(flow, _)| flow.hold);
+        let Some(hold) = index.and_then(|index| self.holds.get(index)) else { return };
         let farewell = Farewell {
             refusal,
             with_body: !is_head_request(hold.bytes()),
@@ -226,7 +242,6 @@ impl Switch {
             tsval: hold.tsval,
         };
         self.say_farewell(id, &farewell, now, out);
-        Ok(Verdict::Absorb)
     }
 
     fn decide_by_head(&self, vip: VipIndex, bytes: &[u8]) -> Decision {
@@ -256,14 +271,23 @@ impl Switch {
         let position = usize::from(pool.0);
         let cursor = cursors.get_mut(position)?;
         cursor.choose(snapshot.pools.get(position)?, |member| {
-            let at = usize::from(member.0);
-            snapshot.backends.get(at).is_some_and(|backend| backend.usable)
-                && !refused_by.contains(member)
-                && paths.get(at).is_some_and(|path| neighbors.mac(path.hop).is_some())
+            !refused_by.contains(member) && Self::is_reachable(snapshot, paths, neighbors, member)
         })
     }
 
-    /// Adds a flow, at the expense of a quiet closing one if the table is full; `None` if that does not help.
+    /// Says whether a backend may get new connections and where to send them is known.
+    pub(super) fn is_reachable(
+        snapshot: &Snapshot,
+        paths: &[Path],
+        neighbors: &Neighbors,
+        backend: BackendIndex,
+    ) -> bool {
+        let at = usize::from(backend.0);
+        snapshot.backends.get(at).is_some_and(|backend| backend.usable)
+            && paths.get(at).is_some_and(|path| neighbors.mac(path.hop).is_some())
+    }
+
+    /// Adds a flow, at the expense of a quiet one if the table is full; `None` if that does not help.
     pub(super) fn insert(&mut self, flow: Flow, state: State, arrival: &Arrival) -> Option<FlowId> {
         if let Ok(id) = self.flows.insert(flow, state) {
             return Some(id);
@@ -305,6 +329,7 @@ fn new_flow(arrival: &Arrival, negotiated: Negotiated, previous: Option<Generati
         sent_until: segment.end(),
         client_mac: arrival.client_mac,
         reopened: None,
+        is_gone: false,
         refused_by: RefusedBy::default(),
         search: Search::default(),
         created: arrival.now,

@@ -25,8 +25,10 @@ fn check(world: &mut World, client: &Client, answer: &Answer, fate: Fate, name: 
             assert_eq!(outcome.verdict, Verdict::Drop(DropReason::AnswerGone), "{name}");
             assert_eq!(after, before, "{name}");
         }
-        Fate::Forgotten | Fate::Reset => {
-            assert_eq!((outcome.verdict, after), (Verdict::Absorb, None), "{name}");
+        Fate::Forgotten => assert_eq!((outcome.verdict, after), (Verdict::Absorb, None), "{name}"),
+        Fate::Reset => {
+            assert_eq!(outcome.verdict, Verdict::Absorb, "{name}");
+            assert!(matches!(after, Some(State::Closing | State::ClosingUnconfirmed)), "{name}: {after:?}");
         }
     }
     let resets = usize::from(fate == Fate::Reset);
@@ -35,6 +37,10 @@ fn check(world: &mut World, client: &Client, answer: &Answer, fate: Fate, name: 
     if fate == Fate::Reset {
         let quoted = u32::from_be_bytes(answer.inner[28..32].try_into().expect("four bytes"));
         expect_reset_at(&outcome.sent.frames[0], client, quoted);
+        // The packet may have been an old one, and the client not believe it: further notices bring further RSTs.
+        let again = world.give(&answer.frame());
+        expect_reset_at(&again.sent.frames[0], client, quoted);
+        assert_eq!((again.verdict, world.event(Event::FlowsGone)), (Verdict::Absorb, 1), "{name}");
     }
 }
 
@@ -57,7 +63,7 @@ fn the_decision_table_for_packets_of_flows_without_a_socket() {
         (State::Established, FIN | ACK, b"", Some(0), Owner, Reset),
         (State::Established, ACK, b"", None, Owner, Reset),
         (State::Established, RST | ACK, b"", Some(0), Owner, Kept),
-        (State::Established, PSH | ACK, b"x", Some(-1), Owner, Kept),
+        (State::Established, PSH | ACK, b"x", Some(-1), Owner, Forgotten),
         (State::Established, PSH | ACK, b"x", Some(1), Owner, Forgotten),
         (State::Established, PSH | ACK, b"x", Some(0), Another, Kept),
         (State::Established, PSH | ACK, b"x", Some(1), Another, Kept),
@@ -65,7 +71,7 @@ fn the_decision_table_for_packets_of_flows_without_a_socket() {
         (State::Closing, PSH | ACK, b"x", Some(0), Owner, Reset),
         (State::Closing, FIN | ACK, b"", Some(0), Owner, Reset),
         (State::Closing, FIN | ACK, b"", None, Owner, Reset),
-        (State::Closing, FIN | ACK, b"", Some(-1), Owner, Kept),
+        (State::Closing, FIN | ACK, b"", Some(-1), Owner, Forgotten),
         (State::Closing, FIN | ACK, b"", Some(1), Owner, Forgotten),
         (State::Unconfirmed, ACK, b"", Some(0), Owner, Kept),
         (State::Unconfirmed, PSH | ACK, b"x", None, Owner, Kept),

@@ -220,9 +220,11 @@ fn a_late_answer_does_not_claim_the_connection_that_came_since() {
 
     let mut world = World::new();
     let asked = ask(&mut world, &old.ack(0));
-    world.pass(Micros::from_secs(1)); // given up
+    world.pass(Micros::from_secs(4)); // given up
     let again = ask(&mut world, &old.ack(0));
-    world.expect_drop(&Socket::of(&asked[0]).mine(&asked[0]).frame(), DropReason::AnswerUnexpected);
+    let mut late = Socket::of(&asked[0]).mine(&asked[0]);
+    late.covered[40..48].copy_from_slice(&(world.now.0 - 1).to_be_bytes()); // asked just before
+    world.expect_drop(&late.frame(), DropReason::AnswerUnexpected);
     assert_eq!(state_of(&world, &old).map(|(state, _)| state), Some(State::Asking));
     assert_eq!(world.give(&Socket::of(&again[0]).mine(&again[0]).frame()).verdict, Verdict::Absorb);
 }

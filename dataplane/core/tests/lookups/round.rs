@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use baton_core::flow::State;
 use baton_core::switch::Learned;
 use baton_core::{Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Outbox, Switch, Verdict};
 
@@ -107,7 +108,9 @@ fn a_report_finds_the_lcore_of_its_flow_wherever_it_arrives() {
             assert_eq!((seen.last(), verdict), (Some(&owner), Verdict::Absorb), "{arrives_at}: {seen:?}");
             assert_eq!(resets.len(), 1);
             expect_reset_at(&resets[0], &client, client.peer_isn.wrapping_add(101));
-            assert_eq!(row.switches[usize::from(owner)].0.flow_count(), 0);
+            let states: Vec<State> =
+                row.switches[usize::from(owner)].0.flows().map(|flow| flow.state).collect();
+            assert_eq!(states, [State::Closing]);
         }
     }
 }

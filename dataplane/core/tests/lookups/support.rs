@@ -99,6 +99,13 @@ pub(crate) fn denial(message: &Message) -> Answer {
     answer
 }
 
+/// All who were asked these questions deny.
+pub(crate) fn deny(world: &mut World, asked: &[Message]) {
+    for question in asked {
+        assert_eq!(world.give(&denial(question).frame()).verdict, Verdict::Absorb);
+    }
+}
+
 /// A denial that names another generation than the message's.
 pub(crate) fn denial_at(message: &Message, generation: u64) -> Answer {
     let mut answer = denial(message);

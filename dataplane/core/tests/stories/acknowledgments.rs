@@ -118,7 +118,7 @@ fn a_segment_that_was_overtaken_does_not_turn_the_clients_clock_back() {
     let mut world = World::new();
     let mut client = Client::new();
     world.connect(&mut client);
-    let request = long_request(3_000);
+    let request = long_request(1_200);
     let base = later(&client, 1_000);
     expect_kept(&world.give(&base.data(0, &request[..100])), true);
     let overtaken = world.give(&client.data(100, &request[100..200]));

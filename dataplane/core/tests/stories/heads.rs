@@ -181,7 +181,7 @@ fn a_retransmission_that_grew_is_taken_for_what_is_new_in_it() {
 #[test]
 fn a_retransmission_that_tells_another_story_is_refused() {
     // What was parsed is what is sent on: two versions of the same bytes would let the backend read the other one.
-    for (at, other) in [(0, &b"GET /routed/a HTTP/1.1\r\n\r\n"[..]), (11, b"b"), (19, b"/1.0\r\n\r\n")] {
+    for (at, other) in [(0, &b"GET /routed/a HTTP/1.1\r\n\r\n"[..]), (10, b"/b"), (19, b"/1.0\r\n\r\n")] {
         let mut world = World::new();
         let client = connected(&mut world);
         expect_kept(&world.give(&client.data(0, b"GET /files/a")), true);
@@ -190,6 +190,16 @@ fn a_retransmission_that_tells_another_story_is_refused() {
         assert_eq!(world.counters.drops(DropReason::RequestDisputed), 1);
         assert_eq!(world.flow(client.tuple()).expect("closing").state, State::Answered);
     }
+}
+
+#[test]
+fn a_keepalive_probe_with_a_byte_of_anything_is_no_other_story() {
+    let mut world = World::new();
+    let client = connected(&mut world);
+    expect_kept(&world.give(&client.data(0, b"GET /files/a")), true);
+    expect_kept(&world.give(&client.data(11, b"?")), false); // acknowledged, not looked at
+    let sent = handed(&world.give(&client.data(12, b" HTTP/1.0\r\n\r\n")));
+    assert!(sent[0].inner.ends_with(b"GET /files/a HTTP/1.0\r\n\r\n"));
 }
 
 #[test]

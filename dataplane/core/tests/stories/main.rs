@@ -4,6 +4,7 @@
 mod common;
 
 mod acknowledgments;
+mod attacks;
 mod dispatch;
 mod forwarding;
 mod frames;
