@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import ROUTED_BACKEND
-from helpers import ask, counters, curl, eventually, get
+from helpers import ask, counters, curl, eventually, flow_count, get
 
 from lab_lib.content import sha256_of
 from lab_lib.topology import VIP, mac_of
@@ -59,6 +59,7 @@ def another_mac(lab, host, interface, mac, *, announces):
 @pytest.mark.parametrize("host, interface", [(BACKEND, "data0"), (GATEWAY, "fabric0")])
 def test_a_new_mac_in_mid_download(lab, tmp_path, host, interface):
     """A failover of the network card: whoever changed says so, and all downloads go on."""
+    eventually(lambda: flow_count(lab) == 0, timeout_s=10, what="what came before is over, its resets too")
     backends, before = [BACKEND, ROUTED_BACKEND], counters(lab)
     with ThreadPoolExecutor(2) as pool:
         downloads = [pool.submit(curl, lab, "-o", tmp_path / backend, "--limit-rate", "25M",
@@ -78,6 +79,23 @@ def test_a_new_mac_in_mid_download(lab, tmp_path, host, interface):
     changed = {name: value - before[name] for name, value in after.items() if value != before[name]}
     assert "resets_sent" not in changed and "flows_gone" not in changed, changed
     eventually(lambda: get(lab, f"/b/{BACKEND}/who").backend == BACKEND, timeout_s=2, what="all is as it was")
+
+
+def test_another_host_takes_the_vip_from_the_router(lab):
+    """A claim the router believes: the switch says whose the VIP is (RFC 5227, section 2.4), at most every 10 s: so this test comes first."""
+    assert get(lab, "/who").status == 200
+    before, began = counters(lab), time.monotonic()
+    # A kernel holds on to what it learned within the last second.
+    time.sleep(1.1)
+    _say(lab, STRANGER, "data0", _arp(1, VIP, STRANGER_MAC, VIP, BROADCAST))
+    try:
+        eventually(lambda: counters(lab)["drop_address_conflict"] > before["drop_address_conflict"], timeout_s=2,
+                   what="the switch hears it")
+        curl(lab, lab.url("/who"), timeout_s=4)
+        assert SWITCH_MAC in lab.run("router", ["ip", "neigh", "show", VIP]).stdout
+        print(f"{time.monotonic() - began:.1f} s")
+    finally:
+        lab.run("router", ["ip", "neigh", "del", VIP, "dev", "fabric0"])
 
 
 def _conflicts_logged(lab):

@@ -228,8 +228,6 @@ def test_the_second_segment_comes_first(lab, raw):
     _only_log_line(lab, BACKEND, mark, connection.port, f"GET {target} HTTP/1.1")
 
 
-@pytest.mark.xfail(strict=True, reason="the switch asks the backends whose connection the second segment is, finds after "
-                                       "0.3 s that it is nobody's, and resets the client, which would have sent the first again")
 def test_the_first_segment_is_lost(lab, raw):
     """What follows it arrives alone; the first comes again after a second, as from a client that is far away."""
     data = request("/db/x?id=7", close=True)

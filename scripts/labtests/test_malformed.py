@@ -4,6 +4,7 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from conftest import ROUTED_BACKEND
@@ -11,7 +12,7 @@ from helpers import counters, curl, eventually, flow_of, get, log_mark, logged, 
 from packets import checksum, ethernet, ipv4, tcp, udp
 
 from lab_lib.content import sha256_of
-from lab_lib.topology import VIP, VIP_PORT, mac_of
+from lab_lib.topology import MTU_BYTES, VIP, VIP_PORT, mac_of
 
 ROUTER_MAC, SWITCH_MAC, BROADCAST = mac_of("10.60.0.254"), mac_of("10.60.0.1"), "ff:ff:ff:ff:ff:ff"
 # No host has this address.
@@ -163,6 +164,18 @@ def test_every_truncation_is_malformed(lab, send):
     assert not _ghosts_flows(lab)
 
 
+@contextmanager
+def _jumbo_cable(lab):
+    """The switch's cable carries longer frames than its network."""
+    ends = (("fabric", "p-switch"), ("switch", "data0"))
+    for host, interface in ends:
+        lab.run(host, ["ip", "link", "set", interface, "mtu", "4000"])
+    try:
+        yield
+    finally:
+        for host, interface in ends:
+            lab.run(host, ["ip", "link", "set", interface, "mtu", str(MTU_BYTES)])
+
 
 class LiveDownload:
     """A download that waits for its client to read on, and what an attacker who sees it knows."""
@@ -234,6 +247,17 @@ def test_a_forged_segment_ends_no_download(lab, send, download, name):
     entries = logged(lab, download.backend, mark, lambda e: e["port"] == download.port, 2)
     assert [e["request"].split()[1].rpartition("/")[2] for e in entries] == ["10m", "who"]
 
+
+def test_segments_longer_than_the_mtu(lab, send, download):
+    """Of a live connection, so that nothing but the length is wrong. The longest exceed the driver's buffers, too."""
+    with _jumbo_cable(lab):
+        before = counters(lab)
+        for data_bytes in (MTU_BYTES - 52 + 1, 1800, 3900):
+            send(download.frame("PA", data=b"x" * data_bytes))
+        after = _all_arrived(lab, before, 3)
+    dropped = {name: value for name, value in _changed(before, after).items() if name.startswith("drop_")}
+    assert sum(dropped.values()) == 3 and set(dropped) <= {"drop_malformed", "drop_too_long"}, _changed(before, after)
+    assert download.comes_whole()
 
 
 def test_downloads_go_on_through_all_of_it(lab, send, tmp_path):

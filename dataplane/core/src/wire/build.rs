@@ -1,4 +1,4 @@
-//! Answers, built in place of the frame they answer.
+//! Segments of the switch's own making: answers in place of the frame they answer, and whole ones to clients and to backends.
 
 use core::net::{IpAddr, Ipv4Addr};
 

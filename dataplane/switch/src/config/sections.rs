@@ -94,7 +94,7 @@ pub(super) fn keys(
     }
 }
 
-/// Checks `[dpdk]`. What only the door knows it reports itself, one fault at a time.
+/// Checks `[dpdk]`. What only the door knows it puts into words itself.
 pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
     let needed = "a PCI address or a DPDK virtual device is needed, such as \"0000:3b:00.0\"";
     let device = findings.required("dpdk.device", raw.device.clone(), needed);
