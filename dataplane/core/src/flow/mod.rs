@@ -135,5 +135,36 @@ pub struct Flow {
     pub last_seen: Micros,
 }
 
+impl Flow {
+    /// Begins a flow with what its first segment said, before anything was decided about it. `sent_until` is the sequence number
+    /// behind that segment.
+    pub fn new(
+        tuple: FourTuple,
+        base: Base,
+        sent_until: Seq,
+        client_mac: EthernetAddress,
+        generation: Generation,
+        now: Micros,
+    ) -> Self {
+        Self {
+            tuple,
+            backend: BackendIndex::default(),
+            pool: PoolIndex(0),
+            generation,
+            base,
+            hold: None,
+            sent_until,
+            client_mac,
+            reopened: None,
+            head: None,
+            is_gone: false,
+            refused_by: RefusedBy::default(),
+            search: Search::default(),
+            created: now,
+            last_seen: now,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

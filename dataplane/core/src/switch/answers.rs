@@ -12,7 +12,7 @@ use crate::http::Refusal;
 use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::ask::FIT_BYTES;
-use crate::switch::error_page::{Farewell, is_head_request};
+use crate::switch::error_page::{Farewell, WINDOW_MIN, is_head_request};
 use crate::switch::hold::PageClient;
 use crate::switch::{Outbox, Switch};
 use crate::tunnel::{self, Answer};
@@ -121,6 +121,7 @@ impl Switch {
                 |hold| is_head_request(hold.bytes()),
             ),
             client: PageClient { next: flow.sent_until, is_finished: state == State::ClosingUnconfirmed },
+            window: hold.map_or(WINDOW_MIN, |hold| hold.window),
             tsval: hold.map_or(flow.base.tsval, |hold| hold.tsval),
         };
         self.say_farewell(id, &farewell, now, out);

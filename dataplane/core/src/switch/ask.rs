@@ -7,9 +7,9 @@ use handoff_proto::tcp::{MSS_MIN, TcpState};
 use handoff_proto::{Generation, MessageType, Micros, Negotiated};
 use smoltcp::wire::TcpControl;
 
-use crate::flow::{Base, Event as Life, Flow, FlowId, RefusedBy, Search, State};
+use crate::flow::{Base, Event as Life, Flow, FlowId, Search, State};
 use crate::frame::Frame;
-use crate::ids::{BackendIndex, PoolIndex};
+use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::tunnel::Answer;
@@ -51,22 +51,10 @@ impl Switch {
     /// Begins to look for the owner of a segment's connection. The segment itself is dropped: it will come again.
     pub(super) fn ask(&mut self, arrival: &Arrival, out: &mut impl Outbox) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
+        let base = Base { negotiated: UNKNOWN, seq: segment.seq, ack: segment.ack, tsval: 0, tsecr: 0 };
         let flow = Flow {
-            tuple: segment.tuple,
-            backend: BackendIndex::default(),
-            pool: PoolIndex(0),
-            generation: Generation(0),
-            base: Base { negotiated: UNKNOWN, seq: segment.seq, ack: segment.ack, tsval: 0, tsecr: 0 },
-            hold: None,
-            head: None,
-            sent_until: segment.end(),
-            client_mac: arrival.client_mac,
-            reopened: None,
-            is_gone: false,
-            refused_by: RefusedBy::default(),
             search: Search { is_reset: segment.flags.rst, ..Search::default() },
-            created: arrival.now,
-            last_seen: arrival.now,
+            ..Flow::new(segment.tuple, base, segment.end(), arrival.client_mac, Generation(0), arrival.now)
         };
         if !self.may_ask(arrival.now) {
             return Err(DropReason::AskLimit);

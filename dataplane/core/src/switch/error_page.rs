@@ -4,6 +4,7 @@
 //! acknowledged and thrown away (a RST would make some clients throw the response away, RFC 9112, section 9.6), its FIN is
 //! acknowledged. A client that has not come to an end by then is reset.
 
+use handoff_proto::tcp::WSCALE_MAX;
 use handoff_proto::{Micros, Seq};
 use smoltcp::wire::TcpControl;
 
@@ -27,6 +28,8 @@ const PAGE_STEPS: [Micros; 5] = [
     Micros::from_millis(1600),
     Micros::from_millis(3200),
 ];
+/// A client's window where it is not known: one segment is sent, and its acknowledgment tells.
+pub(super) const WINDOW_MIN: u16 = 0;
 /// The window while input is thrown away.
 const WINDOW: u16 = u16::MAX;
 
@@ -39,6 +42,8 @@ pub(super) struct Farewell {
     pub(super) with_body: bool,
     /// What the client has sent so far.
     pub(super) client: PageClient,
+    /// The client's window, as in its newest segment.
+    pub(super) window: u16,
     /// The client's newest TSval.
     pub(super) tsval: u32,
 }
@@ -58,6 +63,7 @@ impl Switch {
             refusal,
             with_body: !is_head_request(segment.payload(frame.bytes())),
             client: PageClient { next: segment.end(), is_finished: segment.flags.fin },
+            window: segment.window,
             tsval: flow.base.tsval,
         };
         match self.insert(flow, State::Answered, arrival) {
@@ -95,13 +101,14 @@ impl Switch {
         });
         hold.flow = id;
         hold.tsval = farewell.tsval;
+        hold.window = farewell.window;
         self.counters.count(match farewell.refusal.status() {
             400 => Event::Errors400,
             408 => Event::Errors408,
             431 => Event::Errors431,
             _ => Event::Errors503,
         });
-        self.send_page(id, index, Event::PageSegments, out);
+        self.send_page(id, index, 0, Event::PageSegments, out);
         self.set_page_step(index, 0, now);
     }
 
@@ -116,8 +123,15 @@ impl Switch {
         }
     }
 
-    /// Sends what the client has not acknowledged of an error page.
-    fn send_page(&mut self, id: FlowId, index: HoldIndex, event: Event, out: &mut impl Outbox) {
+    /// Sends an error page from `offset` on, as much of it as the client's window takes, but one segment at least.
+    fn send_page(
+        &mut self,
+        id: FlowId,
+        index: HoldIndex,
+        offset: usize,
+        event: Event,
+        out: &mut impl Outbox,
+    ) {
         let (Some((flow, _)), Some(hold)) = (self.flows.get(id), self.holds.get(index)) else { return };
         let Duty::Page { client, .. } = hold.duty else { return };
         let Some(way) = Way::to_client(&flow.tuple, self.lcore.mac, flow.client_mac) else { return };
@@ -126,8 +140,17 @@ impl Switch {
         let options = if negotiated.timestamps { TIMESTAMPS_BYTES } else { 0 };
         let bytes_max = usize::from(negotiated.mss.min(self.announced_mss())).saturating_sub(options);
         // Of a page that arrived without its FIN, the last byte comes again with it.
-        let from = hold.acked.min(hold.bytes().len().saturating_sub(1));
+        let from = offset.min(hold.bytes().len().saturating_sub(1));
+        let window =
+            usize::from(hold.window) << negotiated.wscale.map_or(0, |shifts| shifts.send.min(WSCALE_MAX));
+        let until = hold.acked + window;
+        let mut sent_until = from;
         for piece in hold.pieces(from, bytes_max) {
+            let end = piece.offset + piece.bytes.len();
+            if end > until && piece.offset > hold.acked {
+                break;
+            }
+            sent_until = end;
             let control = if piece.is_last { TcpControl::Fin } else { TcpControl::Psh };
             let answer = TcpAnswer {
                 window: WINDOW,
@@ -136,6 +159,9 @@ impl Switch {
             };
             let sent = emit::to_client(&mut self.scratch, &way, &answer, piece.bytes, out);
             self.counters.count(if sent { event } else { Event::TransmitFailed });
+        }
+        if let Some(hold) = self.holds.get_mut(index) {
+            hold.taken = hold.taken.max(sent_until);
         }
     }
 
@@ -148,7 +174,8 @@ impl Switch {
         now: Micros,
         out: &mut impl Outbox,
     ) {
-        self.send_page(id, index, Event::PagesRepeated, out);
+        let acked = self.holds.get(index).map_or(0, |hold| hold.acked);
+        self.send_page(id, index, acked, Event::PagesRepeated, out);
         self.set_page_step(index, step + 1, now);
     }
 
@@ -158,6 +185,7 @@ impl Switch {
         frame: &mut Frame<'_>,
         arrival: &Arrival,
         id: FlowId,
+        out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         arrival.verify(frame)?;
         let segment = &arrival.segment;
@@ -181,7 +209,7 @@ impl Switch {
             }
             return Ok(Verdict::Absorb);
         }
-        let end = hold.next();
+        let (end, acked_before) = (hold.next(), hold.acked);
         if segment.flags.ack && segment.ack == end {
             hold.acked = hold.bytes().len() + 1;
             self.holds.cancel_deadline(index);
@@ -195,9 +223,13 @@ impl Switch {
         hold.note_stamps(segment.timestamps);
         hold.duty = Duty::Page { step, client };
         let tsval = hold.tsval;
-        let is_over = client.is_finished && hold.acked > hold.bytes().len();
+        hold.window = segment.window;
+        let (sent, bytes) = (hold.taken, hold.bytes().len());
+        let is_over = client.is_finished && hold.acked > bytes;
         if is_over {
             self.release_hold(id);
+        } else if hold.acked > acked_before && sent < bytes {
+            self.send_page(id, index, sent, Event::PageSegments, out);
         }
         // A probe, and data that came again, want to be acknowledged, too.
         if segment.payload_bytes > 0 || segment.flags.fin || segment.seq.before(client.next) {

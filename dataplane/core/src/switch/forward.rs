@@ -53,7 +53,7 @@ impl Switch {
         match state {
             State::Holding => return self.more_data(frame, arrival, id, out),
             State::Asking => return self.asked(frame, arrival, id, out),
-            State::Answered => return self.answered(frame, arrival, id),
+            State::Answered => return self.answered(frame, arrival, id, out),
             State::Unconfirmed | State::Established | State::ClosingUnconfirmed | State::Closing => {}
         }
         let flags = arrival.segment.flags;

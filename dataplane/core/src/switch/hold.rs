@@ -71,7 +71,7 @@ pub(super) struct Hold {
     pub(super) duty: Duty,
     /// How many of them the other side has acknowledged: of a head, the switch to its client; of a page, the client.
     pub(super) acked: usize,
-    /// How many bytes of a head its backend is known to have.
+    /// How many bytes of a head its backend is known to have; how many of a page were sent.
     pub(super) taken: usize,
     /// The client's window, as in its newest segment.
     pub(super) window: u16,

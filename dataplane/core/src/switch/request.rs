@@ -5,7 +5,7 @@ use core::hash::Hasher;
 use handoff_proto::{Generation, Micros, Negotiated};
 use siphasher::sip::SipHasher13;
 
-use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, RefusedBy, Search, State};
+use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, RefusedBy, State};
 use crate::frame::Frame;
 use crate::http::{self, Head, Parsed, Refusal};
 use crate::ids::{BackendIndex, PoolIndex, VipIndex};
@@ -239,6 +239,7 @@ impl Switch {
             refusal,
             with_body: !is_head_request(hold.bytes()),
             client: PageClient { next: hold.next(), is_finished: hold.is_finished() },
+            window: hold.window,
             tsval: hold.tsval,
         };
         self.say_farewell(id, &farewell, now, out);
@@ -312,29 +313,15 @@ impl Switch {
 fn new_flow(arrival: &Arrival, negotiated: Negotiated, previous: Option<Generation>) -> Flow {
     let segment = &arrival.segment;
     let stamps = segment.timestamps;
-    Flow {
-        tuple: segment.tuple,
-        backend: BackendIndex::default(),
-        pool: PoolIndex(0),
-        generation: Generation::next(previous, arrival.now),
-        base: Base {
-            negotiated,
-            seq: segment.seq,
-            ack: segment.ack,
-            tsval: stamps.map_or(0, |stamps| stamps.value),
-            tsecr: stamps.map_or(0, |stamps| stamps.echo),
-        },
-        hold: None,
-        head: None,
-        sent_until: segment.end(),
-        client_mac: arrival.client_mac,
-        reopened: None,
-        is_gone: false,
-        refused_by: RefusedBy::default(),
-        search: Search::default(),
-        created: arrival.now,
-        last_seen: arrival.now,
-    }
+    let base = Base {
+        negotiated,
+        seq: segment.seq,
+        ack: segment.ack,
+        tsval: stamps.map_or(0, |stamps| stamps.value),
+        tsecr: stamps.map_or(0, |stamps| stamps.echo),
+    };
+    let generation = Generation::next(previous, arrival.now);
+    Flow::new(segment.tuple, base, segment.end(), arrival.client_mac, generation, arrival.now)
 }
 
 const _: () = assert!(ATTEMPTS_MAX > 1, "a refused handoff is offered to another backend at least once");

@@ -6,6 +6,8 @@ pub(crate) const RST: u8 = 0x04;
 pub(crate) const PSH: u8 = 0x08;
 pub(crate) const ACK: u8 = 0x10;
 pub(crate) const URG: u8 = 0x20;
+/// The window every segment of a client has in its header.
+pub(crate) const CLIENT_WINDOW: u16 = 512;
 pub(crate) const ECE: u8 = 0x40;
 pub(crate) const CWR: u8 = 0x80;
 
@@ -85,7 +87,9 @@ impl TcpFrame {
         segment.extend(self.destination_port.to_be_bytes());
         segment.extend(self.seq.to_be_bytes());
         segment.extend(self.ack.to_be_bytes());
-        segment.extend([offset, self.flags, 0x02, 0x00, 0, 0, 0, 0]);
+        segment.extend([offset, self.flags]);
+        segment.extend(CLIENT_WINDOW.to_be_bytes());
+        segment.extend([0; 4]);
         segment.extend(options);
         segment.extend(&self.payload);
         let mut summed = pseudo_header(self.source, self.destination, 6, segment.len());

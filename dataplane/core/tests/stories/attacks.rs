@@ -78,6 +78,17 @@ fn a_backend_that_forgot_the_generation_still_has_the_head() {
 }
 
 #[test]
+fn a_probe_with_a_byte_of_anything_passes_behind_a_request_and_nothing_else_does() {
+    let mut world = World::new();
+    let (client, _) = world.request(Client::new(), "/files/a");
+    let sent = len(&get("/files/a"));
+    let probe = client.data(sent - 1, b"?");
+    assert_eq!(world.give(&probe).message().inner, probe[14..], "a client that waits for a slow answer");
+    world.expect_drop(&client.data(sent - 2, b"?"), DropReason::HeadChanged);
+    world.expect_drop(&client.data(sent - 1, b"??"), DropReason::HeadChanged);
+}
+
+#[test]
 fn an_address_is_defended_but_not_in_a_quarrel() {
     let mut world = World::new();
     let stranger = [2, 0, 0, 0, 9, 9];

@@ -8,7 +8,7 @@ use baton_core::{DropReason, Event, Micros, Settings, Snapshot, Verdict};
 
 use super::heads::{expect_kept, handed};
 use crate::common::client::{BARE, Client, Offer, USUAL, get, len};
-use crate::common::packets::{ACK, FIN, PSH, RST, be16, read_tcp};
+use crate::common::packets::{ACK, CLIENT_WINDOW, FIN, PSH, RST, be16, read_tcp};
 use crate::common::page::{MALFORMED, NO_RULE, REFUSED_BY_ALL, TOO_LARGE, UNFINISHED};
 use crate::common::page::{expect_to_client, head_of, page, read_to_fin, tsval};
 use crate::common::world::{Answer, Outcome, World, settings, snapshot};
@@ -89,12 +89,24 @@ fn an_operators_bodies_are_sent_in_segments_the_client_takes() {
         let mut world = with_bodies([None, None, None, html(&body)]);
         let request = get("/nowhere");
         let (client, outcome) = ask(&mut world, Client::with(offer), &request);
-        let told = read_to_fin(&outcome.sent.frames, &client, 0, len(&request), tsval(&client));
-        assert_eq!(told, expected);
-        let sizes: Vec<usize> =
-            outcome.sent.frames.iter().map(|frame| read_tcp(frame).payload.len()).collect();
-        let (last, full) = sizes.split_last().expect("several");
-        assert!(full.iter().all(|bytes| *bytes == size) && *last <= size, "{offer:?}: {sizes:?}");
+        let mut frames = outcome.sent.frames;
+        let (window, mut acked) = (usize::from(CLIENT_WINDOW) << offer.wscale.unwrap_or(0), 0);
+        loop {
+            let sizes: Vec<usize> = frames.iter().map(|frame| read_tcp(frame).payload.len()).collect();
+            let (last, full) = sizes.split_last().expect("several");
+            assert!(full.iter().all(|bytes| *bytes == size) && *last <= size, "{offer:?}: {sizes:?}");
+            let sent: usize = sizes.iter().sum();
+            assert!(sent - acked <= window.max(size), "as much as the window takes: {offer:?}: {sizes:?}");
+            if sent == expected.len() {
+                break;
+            }
+            acked = sent;
+            let reader = Client { read: u32::try_from(sent).expect("small"), ..client.clone() };
+            let more = world.give(&reader.ack(len(&request))).sent.frames;
+            assert!(!more.is_empty(), "{offer:?}: after {sent}");
+            frames.extend(more);
+        }
+        assert_eq!(read_to_fin(&frames, &client, 0, len(&request), tsval(&client)), expected);
     }
 }
 

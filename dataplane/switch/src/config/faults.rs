@@ -11,14 +11,13 @@ pub struct Fault {
     pub key: String,
     /// What stands there, as it would be written; empty where something is missing.
     pub found: String,
-    /// What is allowed, or what to do; empty if the key says it all.
+    /// What is allowed, or what to do.
     pub allowed: String,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.found.as_str() {
-            "" if self.allowed.is_empty() => f.write_str(&self.key),
             "" => write!(f, "{}: {}", self.key, self.allowed),
             found => write!(f, "{} = {found}: {}", self.key, self.allowed),
         }
@@ -41,11 +40,6 @@ impl Findings {
         allowed: impl Into<String>,
     ) {
         self.faults.push(Fault { key: key.into(), found: found.to_string(), allowed: allowed.into() });
-    }
-
-    /// Notes a fault that was put into words elsewhere, key included.
-    pub(super) fn tell(&mut self, words: String) {
-        self.faults.push(Fault { key: words, found: String::new(), allowed: String::new() });
     }
 
     /// Notes something that works but is hardly meant.

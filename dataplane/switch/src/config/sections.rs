@@ -128,7 +128,6 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
         mtu: findings.number("dpdk.mtu", raw.mtu, 1500, MTU_BYTES_MIN..=*MTU.end()),
         idle,
     };
-    // The door's words name section and key.
     for fault in settings.faults() {
         let is_news = match fault {
             SettingsError::Device { .. } => has_device,
@@ -137,7 +136,7 @@ pub(super) fn dpdk(raw: &RawDpdk, findings: &mut Findings) -> DpdkSettings {
             _ => true,
         };
         if is_news {
-            findings.tell(fault.to_string());
+            findings.fault(format!("dpdk.{}", fault.key()), fault.found(), fault.needed());
         }
     }
     if settings.is_pci() && !settings.hugepages {

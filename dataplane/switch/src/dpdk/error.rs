@@ -5,26 +5,19 @@ use thiserror::Error;
 
 /// A value of the `[dpdk]` section that cannot work on any machine.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("dpdk.{} = {}: {}", self.key(), self.found(), self.needed())]
 pub enum SettingsError {
     /// The device is neither a PCI address nor a virtual device.
-    #[error(
-        "dpdk.device = {found:?}: expected a full PCI address (\"0000:3b:00.0\") or a DPDK virtual device \
-         (\"net_af_packet0,iface=data0\")"
-    )]
     Device {
         /// The device as configured.
         found: String,
     },
     /// An af_packet device without the interface it should use.
-    #[error("dpdk.device = {found:?}: name the interface, as in \"net_af_packet0,iface=data0\"")]
     InterfaceMissing {
         /// The device as configured.
         found: String,
     },
     /// `qpairs` given by hand does not give every lcore a queue.
-    #[error(
-        "dpdk.device = {found:?}: qpairs must be a number not below the {lcores} lcores; leave it out to have it set"
-    )]
     TooFewQueues {
         /// The device as configured.
         found: String,
@@ -32,13 +25,11 @@ pub enum SettingsError {
         lcores: usize,
     },
     /// No lcore, too many, or one twice.
-    #[error("dpdk.lcores = {found:?}: name between 1 and {LCORES_MAX} CPUs, each once")]
     Lcores {
         /// The lcores as configured.
         found: Vec<usize>,
     },
     /// A descriptor ring too small or too large.
-    #[error("dpdk.{key} = {found}: allowed are {} to {}", DESCRIPTORS.start(), DESCRIPTORS.end())]
     Descriptors {
         /// `rx_descriptors` or `tx_descriptors`.
         key: &'static str,
@@ -46,19 +37,65 @@ pub enum SettingsError {
         found: usize,
     },
     /// An MTU that does not fit a single buffer.
-    #[error("dpdk.mtu = {found}: allowed are {} to {}", MTU.start(), MTU.end())]
     Mtu {
         /// The value as configured.
         found: u16,
     },
     /// Too little memory for the frames that lcores and descriptors need.
-    #[error("dpdk.memory_mb = {found}: these lcores and descriptors need {needed_mb} to {MEMORY_MB_MAX}")]
     Memory {
         /// The value as configured.
         found: usize,
         /// Least that suffices, in MiB.
         needed_mb: usize,
     },
+}
+
+impl SettingsError {
+    /// Returns the key in `[dpdk]`.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Device { .. } | Self::InterfaceMissing { .. } | Self::TooFewQueues { .. } => "device",
+            Self::Lcores { .. } => "lcores",
+            Self::Descriptors { key, .. } => key,
+            Self::Mtu { .. } => "mtu",
+            Self::Memory { .. } => "memory_mb",
+        }
+    }
+
+    /// Returns the value as it stands in the configuration.
+    pub fn found(&self) -> String {
+        match self {
+            Self::Device { found } | Self::InterfaceMissing { found } | Self::TooFewQueues { found, .. } => {
+                format!("{found:?}")
+            }
+            Self::Lcores { found } => format!("{found:?}"),
+            Self::Descriptors { found, .. } | Self::Memory { found, .. } => found.to_string(),
+            Self::Mtu { found } => found.to_string(),
+        }
+    }
+
+    /// Returns what is allowed, or what to do.
+    pub fn needed(&self) -> String {
+        match self {
+            Self::Device { .. } => "expected a full PCI address (\"0000:3b:00.0\") or a DPDK virtual device \
+                                    (\"net_af_packet0,iface=data0\")"
+                .to_owned(),
+            Self::InterfaceMissing { .. } => {
+                "name the interface, as in \"net_af_packet0,iface=data0\"".to_owned()
+            }
+            Self::TooFewQueues { lcores, .. } => {
+                format!("qpairs must be a number not below the {lcores} lcores; leave it out to have it set")
+            }
+            Self::Lcores { .. } => format!("name between 1 and {LCORES_MAX} CPUs, each once"),
+            Self::Descriptors { .. } => {
+                format!("allowed are {} to {}", DESCRIPTORS.start(), DESCRIPTORS.end())
+            }
+            Self::Mtu { .. } => format!("allowed are {} to {}", MTU.start(), MTU.end()),
+            Self::Memory { needed_mb, .. } => {
+                format!("these lcores and descriptors need {needed_mb} to {MEMORY_MB_MAX}")
+            }
+        }
+    }
 }
 
 /// DPDK could not be started or did not do what was asked.
