@@ -3,12 +3,15 @@
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers import ask, flow_count  # noqa: E402
 
 from lab_lib import Lab  # noqa: E402
 from lab_lib.system import tail  # noqa: E402
@@ -74,14 +77,20 @@ def waiting_lab(request):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def paused_connection(request):
-    """A connection whose handshake is done when the run begins; test_pause.py asks on it when PAUSE_S are over."""
+def answer_after_pause(request):
+    """How many flows there are PAUSE_S after a handshake, and the answer to the request sent then; beside the other tests, as
+    a future."""
     if not any(item.path.name == "test_pause.py" for item in request.session.items):
         yield None
         return
-    connection = request.getfixturevalue("waiting_lab").connect("client1")
-    yield connection, time.monotonic()
-    connection.close()
+    waiting_lab = request.getfixturevalue("waiting_lab")
+
+    def ask_late():
+        with waiting_lab.connect("client1") as connection:
+            time.sleep(PAUSE_S)
+            return flow_count(waiting_lab), ask(connection, "/who")
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(ask_late)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ ALL_DONE_S = 60
 UPLOAD_BYTES = 48 << 20
 # switch/ask.rs: how often, how far apart, how long after its start a switch takes the new for old, and when a connection is nobody's.
 QUESTIONS, QUESTION_INTERVAL_S, LEARNING_S, UNOWNED_AFTER_S = 3, 0.1, 3, 3
+# A client's late acknowledgment must not have the new switch look for its connection before the test does.
+DELAYED_ACK_S = 0.2
 # How long after the answer of batonctl a new client may wait: agents dial again within 200 ms, ARP takes a question.
 NEW_CLIENT_S = 1.0
 
@@ -131,6 +133,7 @@ def test_the_client_of_a_dead_server_is_reset_after_several_questions(takeover_l
     for backend in (ON_LINK, ROUTED):
         connections[backend] = lab.connect(CLIENT)
         ask(connections[backend], f"/b/{backend}/who")
+    time.sleep(DELAYED_ACK_S)
     _restart(lab)
     for backend, connection in connections.items():
         with _resets_swallowed(lab, backend):
