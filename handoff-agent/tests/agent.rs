@@ -44,6 +44,8 @@ fn a_first_start_is_told_without_noise_and_what_lasts_is_told_once() {
     for _ in 0..3 {
         let mended = || read_sysctl("conf/data0/arp_ignore") == "1";
         switch.await_report("mending", |_| mended());
+        // The agent looks once more at what it has just mended: set back by then, it is found, and rightly told.
+        std::thread::sleep(Duration::from_millis(300));
         sysctl("conf/data0/arp_ignore", "0");
     }
     let lasting = Instant::now() + Duration::from_secs(6); // two looks at the host, and more
