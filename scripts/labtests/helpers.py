@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab_lib.topology import VIP
+from lab_lib.topology import VIP, VIP_PORT
 
 
 @dataclass(frozen=True)
@@ -205,3 +205,17 @@ def socket_of(lab, backend, connection):
     found = [s for s in sockets(lab, backend) if s["peer"] == f"{address}:{port}"]
     assert len(found) == 1, f"sockets of {address}:{port} on {backend}: {found}"
     return found[0]
+
+
+@contextmanager
+def resets_swallowed(lab, backend):
+    """A firewall on a backend that lets no RST of its servers out. Exactly one must try meanwhile."""
+    lab.run(backend, ["nft", "-f", "-"], stdin="table inet mute {\nchain out {\n"
+            "type filter hook output priority 0; policy accept;\n"
+            f"ip saddr {VIP} tcp sport {VIP_PORT} tcp flags & rst == rst counter drop\n}}\n}}\n")
+    try:
+        yield
+    finally:
+        rules = lab.run(backend, ["nft", "list", "table", "inet", "mute"]).stdout
+        lab.run(backend, ["nft", "delete", "table", "inet", "mute"])
+    assert "packets 1 " in rules, rules

@@ -4,12 +4,11 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 from conftest import CLOSING_TIMEOUT_S, ESTABLISHED_TIMEOUT_S
 from helpers import (ask, backend_of, counters, eventually, flow_of, log_mark, log_since, logged, read_answer, request,
-                     setting, socket_of, sockets)
+                     resets_swallowed, setting, socket_of, sockets)
 from plainserver import BODY_BYTES, RESET, THINKING_S, body, in_place_of_nginx
 from test_arp import another_mac
 
@@ -178,23 +177,9 @@ def test_server_resets_in_mid_answer(closing_lab):
         assert len(ask(again, f"/b/{PLAIN}/again").body) == BODY_BYTES
 
 
-@contextmanager
-def _resets_swallowed(lab, backend):
-    """A firewall on a backend that lets no RST of its servers out."""
-    lab.run(backend, ["nft", "-f", "-"], stdin="table inet mute {\nchain out {\n"
-            "type filter hook output priority 0; policy accept;\n"
-            f"ip saddr {VIP} tcp sport {VIP_PORT} tcp flags & rst == rst counter drop\n}}\n}}\n")
-    try:
-        yield
-    finally:
-        rules = lab.run(backend, ["nft", "list", "table", "inet", "mute"]).stdout
-        lab.run(backend, ["nft", "delete", "table", "inet", "mute"])
-    assert "packets 1 " in rules, rules
-
-
 def _kill_in_silence(lab, backend, connection):
     ask(connection, f"/b/{backend}/who")
-    with _resets_swallowed(lab, backend):
+    with resets_swallowed(lab, backend):
         lab.run(backend, ["ss", "-Ktn", "src", VIP, "dport", "=", f":{connection.getsockname()[1]}"])
 
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 from helpers import (ask, backend_of, counters, curl, eventually, flow_of, get, log_mark, logged, read_answer, request,
-                     told)
+                     resets_swallowed, told)
 
 from lab_lib.content import sha256_of
-from lab_lib.topology import VIP, VIP_PORT
+from lab_lib.topology import VIP
 
 CLIENT = "client1"
 ON_LINK, ROUTED = "backend1", "backend3"
@@ -117,17 +117,6 @@ def test_a_request_repeated_over_the_restart_runs_once(takeover_lab, backend):
         assert ask(connection, f"/b/{backend}/who").backend == backend, "and the connection goes on"
 
 
-@contextmanager
-def _resets_swallowed(lab, backend):
-    lab.run(backend, ["nft", "-f", "-"], stdin="table inet mute {\nchain out {\n"
-            "type filter hook output priority 0; policy accept;\n"
-            f"ip saddr {VIP} tcp sport {VIP_PORT} tcp flags & rst == rst drop\n}}\n}}\n")
-    try:
-        yield
-    finally:
-        lab.run(backend, ["nft", "delete", "table", "inet", "mute"])
-
-
 def test_the_client_of_a_dead_server_is_reset_after_several_questions(takeover_lab):
     lab, connections = takeover_lab, {}
     for backend in (ON_LINK, ROUTED):
@@ -136,7 +125,7 @@ def test_the_client_of_a_dead_server_is_reset_after_several_questions(takeover_l
     time.sleep(DELAYED_ACK_S)
     _restart(lab)
     for backend, connection in connections.items():
-        with _resets_swallowed(lab, backend):
+        with resets_swallowed(lab, backend):
             lab.run(backend, ["ss", "-Ktn", "src", VIP, "dport", "=", f":{connection.getsockname()[1]}"])
     _all_usable(lab)
     time.sleep(LEARNING_S)
