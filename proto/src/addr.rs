@@ -21,7 +21,7 @@ impl fmt::Display for Vip {
 }
 
 /// The 4-tuple of a client's connection to a VIP, seen from the client: source first. Ports in host byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FourTuple {
     /// The client's address.
     pub client: IpAddr,

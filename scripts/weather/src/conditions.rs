@@ -8,6 +8,8 @@ use crate::Chance;
 
 /// Longest delay, jitter and wait: a frame that comes later than TCP's longest patience tests nothing.
 pub const DELAY_MAX: Duration = Duration::from_secs(60);
+/// Bytes at a frame's beginning that are never corrupted: an Ethernet header, which the frame's own checksum guards.
+pub const SPARED_BYTES: usize = 14;
 /// Most frames that may overtake one that is held back.
 pub const REORDER_GAP_MAX: u32 = 1000;
 
@@ -24,6 +26,9 @@ pub struct Conditions {
     pub reorder_gap: u32,
     /// ... or when this much time passed since it would have gone on, whichever comes first.
     pub reorder_wait: Duration,
+    /// How many frames arrive with one bit changed, behind their first [`SPARED_BYTES`]. For worlds that are simulated only: in
+    /// the kernel's, a frame may not have its checksum yet, and would get one that fits the change.
+    pub corrupt: Chance,
     /// How long every frame takes.
     pub delay: Duration,
     /// How much longer, at most: each frame draws its own share of it, all shares alike.
@@ -57,6 +62,7 @@ impl Default for Conditions {
             reorder: Chance::NEVER,
             reorder_gap: 3,
             reorder_wait: Duration::from_millis(10),
+            corrupt: Chance::NEVER,
             delay: Duration::ZERO,
             jitter: Duration::ZERO,
             jitter_reorders: false,

@@ -18,6 +18,8 @@ pub struct Counters {
     pub lost: u64,
     /// Copies it added.
     pub duplicated: u64,
+    /// Frames of which it changed a bit.
+    pub corrupted: u64,
     /// Frames chosen to be overtaken.
     pub held_back: u64,
     /// Frames that really came out behind one that had come in later.

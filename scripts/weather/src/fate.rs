@@ -21,13 +21,20 @@ pub struct Fate {
     pub held_back: bool,
     /// How much longer than the delay it takes.
     pub jitter: Duration,
+    /// One of its bits changes: which, is for this number to say.
+    pub corrupted: Option<u64>,
 }
 
 /// The dice of one direction.
 #[derive(Clone, Debug)]
 pub struct Dice {
     generator: ChaCha8Rng,
+    /// Decides about corruption, which came later: frames of a published seed keep the rest of their fate.
+    corruption: ChaCha8Rng,
 }
+
+/// What sets the stream of corruption apart from a direction's own.
+const CORRUPTION: u64 = 1 << 63;
 
 impl Dice {
     /// Dice for a seed. Directions of one link take different `stream`s of it: their weather is unrelated.
@@ -35,15 +42,20 @@ impl Dice {
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut generator = ChaCha8Rng::from_seed(key);
-        generator.set_stream(stream);
-        Self { generator }
+        let generator = |stream| {
+            let mut generator = ChaCha8Rng::from_seed(key);
+            generator.set_stream(stream);
+            generator
+        };
+        Self { generator: generator(stream), corruption: generator(stream | CORRUPTION) }
     }
 
     /// Throws for the next frame.
     pub fn throw(&mut self, conditions: &Conditions) -> Fate {
         let [loss, duplicate, reorder, jitter] = [(); 4].map(|()| self.generator.next_u64());
+        let [corrupt, which] = [(); 2].map(|()| self.corruption.next_u64());
         Fate {
+            corrupted: conditions.corrupt.hits(corrupt).then_some(which),
             lost: conditions.loss.hits(loss),
             duplicated: conditions.duplicate.hits(duplicate),
             held_back: conditions.reorder.hits(reorder),

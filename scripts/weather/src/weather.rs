@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use crate::conditions::SPARED_BYTES;
 use crate::fate::Dice;
 use crate::{Conditions, Counters};
 
@@ -124,7 +125,7 @@ impl<F> Ord for Waiting<F> {
     }
 }
 
-impl<F: AsRef<[u8]>> Weather<F> {
+impl<F: AsRef<[u8]> + AsMut<[u8]>> Weather<F> {
     /// The weather that a seed makes of `conditions`, for direction `stream` of a link.
     #[must_use]
     pub fn new(seed: u64, stream: u64, conditions: Conditions, bounds: Bounds) -> Self {
@@ -145,7 +146,7 @@ impl<F: AsRef<[u8]>> Weather<F> {
     }
 
     /// Takes a frame that came at `now`, a time on a clock that never goes back.
-    pub fn take(&mut self, frame: F, now: Duration) -> Taken {
+    pub fn take(&mut self, mut frame: F, now: Duration) -> Taken {
         self.counters.received += 1;
         // Before anything else, so that a frame's fate depends on its number alone.
         let fate = self.dice.throw(&self.conditions);
@@ -157,6 +158,9 @@ impl<F: AsRef<[u8]>> Weather<F> {
         if self.queued() >= self.bounds.frames_max || self.bytes + length > self.bounds.bytes_max {
             self.counters.overflowed += 1;
             return Taken::Overflowed;
+        }
+        if let Some(which) = fate.corrupted {
+            self.counters.corrupted += u64::from(flip(frame.as_mut(), which));
         }
         // A frame held back comes late anyway. Where jitter reorders, it takes none, so that frames held back stay in
         // the order of their times.
@@ -235,6 +239,14 @@ impl<F: AsRef<[u8]>> Weather<F> {
         self.furthest = self.furthest.max(Some(number));
         Delivery { frame, copies }
     }
+}
+
+/// Changes one bit; says whether there is one that may change.
+fn flip(frame: &mut [u8], which: u64) -> bool {
+    let Some(bytes) = frame.get_mut(SPARED_BYTES..).filter(|bytes| !bytes.is_empty()) else { return false };
+    let place = usize::try_from(which / 8).unwrap_or(usize::MAX) % bytes.len();
+    bytes[place] ^= 1 << (which % 8);
+    true
 }
 
 #[cfg(test)]

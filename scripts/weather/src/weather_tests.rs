@@ -177,3 +177,17 @@ fn what_does_not_fit_is_dropped_by_name() {
         assert_eq!((counters.received, counters.overflowed, counters.queued), (4, 1, 1));
     }
 }
+
+#[test]
+fn corruption_changes_one_bit_behind_the_ethernet_header_and_nothing_else() {
+    let mut weather = weather(Conditions { corrupt: Chance::ALWAYS, ..Conditions::default() });
+    for number in 0..200_u8 {
+        let frame = vec![number; 14 + usize::from(number)];
+        weather.take(frame.clone(), ms(0));
+        let changed = weather.deliver(ms(0)).expect("nothing is lost").frame;
+        assert_eq!(changed[..14], frame[..14], "addresses are guarded by the frame's own checksum");
+        let bits: u32 = changed.iter().zip(&frame).map(|(new, old)| (new ^ old).count_ones()).sum();
+        assert_eq!(bits, u32::from(number > 0), "a frame of {} bytes", frame.len());
+    }
+    assert_eq!(weather.counters().corrupted, 199);
+}

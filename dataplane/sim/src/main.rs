@@ -1,0 +1,243 @@
+//! `simulate`: runs many seeds of a scenario, or of all, and says what was found.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use baton_sim::client::Outcome;
+use baton_sim::run::{self, Report};
+use baton_sim::scenario::{self, Scenario};
+use clap::Parser;
+use handoff_proto::Micros;
+use serde::Serialize;
+
+/// Runs worlds around the real switch core and says what is wrong with them.
+///
+/// A seed and a commit reproduce a world frame by frame. Exit status: 0 nothing was found, 1 something was, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds of each scenario.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// Which scenario, or `all`; `list` tells them.
+    #[arg(long, default_value = "all")]
+    scenario: String,
+    /// Begin no further world after so many seconds.
+    #[arg(long, value_name = "S")]
+    time_limit: Option<u64>,
+    /// Where captures of worlds go with which something is wrong.
+    #[arg(long, value_name = "DIR", default_value = "target/simulate")]
+    captures: PathBuf,
+    /// Capture every world, not only those with which something is wrong.
+    #[arg(long)]
+    capture_all: bool,
+    /// Worlds at a time; as many as there are processors if not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Write what was run and found as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Say how the connections of each world ended, and what was counted.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Findings that are told of a scenario; further ones are only counted.
+const TOLD_MAX: usize = 10;
+
+/// What was run and found of a scenario.
+#[derive(Debug, Default, Serialize)]
+struct Tally {
+    seeds: u64,
+    /// Worlds in which what the scenario is about has happened.
+    fired: u64,
+    events: u64,
+    virtual_s: f64,
+    connections: u64,
+    outcomes: BTreeMap<String, u64>,
+    findings: Vec<String>,
+    /// Seeds with which something is wrong.
+    failed: Vec<u64>,
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    match simulate(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("simulate: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Says whether nothing was found.
+fn simulate(arguments: &Arguments) -> Result<bool> {
+    let chosen = match arguments.scenario.as_str() {
+        "list" => {
+            scenario::ALL.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.about));
+            return Ok(true);
+        }
+        "all" => scenario::ALL.iter().collect(),
+        name => vec![scenario::named(name).with_context(|| format!("no scenario {name}; --scenario list"))?],
+    };
+    if arguments.count == 0 || arguments.jobs == Some(0) {
+        bail!("--count and --jobs must be at least 1");
+    }
+    // What a panicking world says is told as its finding.
+    std::panic::set_hook(Box::new(|_| {}));
+    let begin = Instant::now();
+    let deadline = arguments.time_limit.map(|limit| begin + Duration::from_secs(limit));
+    let mut tallies = BTreeMap::new();
+    println!(
+        "{:18} {:>7} {:>7} {:>11} {:>11} {:>9} {:>8}",
+        "scenario", "seeds", "fired", "events", "virtual h", "seconds", "findings"
+    );
+    for scenario in chosen {
+        let tally = run_all(scenario, arguments, deadline)?;
+        println!(
+            "{:18} {:>7} {:>7} {:>11} {:>11.2} {:>9.1} {:>8}",
+            scenario.name,
+            tally.seeds,
+            tally.fired,
+            tally.events,
+            tally.virtual_s / 3600.0,
+            tally.seconds,
+            tally.findings.len()
+        );
+        if arguments.verbose {
+            println!("    {:?}", tally.outcomes);
+        }
+        tally.findings.iter().take(TOLD_MAX).for_each(|finding| println!("    {finding}"));
+        if tally.findings.len() > TOLD_MAX {
+            println!("    ... and {} more", tally.findings.len() - TOLD_MAX);
+        }
+        tallies.insert(scenario.name, tally);
+    }
+    let is_fine = tallies.values().all(|tally| tally.findings.is_empty());
+    let (seeds, events) =
+        (tallies.values().map(|tally| tally.seeds), tallies.values().map(|tally| tally.events));
+    println!(
+        "{} seeds, {} events, {:.1} virtual hours in {:.1} s: {}",
+        seeds.sum::<u64>(),
+        events.sum::<u64>(),
+        tallies.values().map(|tally| tally.virtual_s).sum::<f64>() / 3600.0,
+        begin.elapsed().as_secs_f64(),
+        if is_fine { "nothing found" } else { "something is wrong" }
+    );
+    if let Some(path) = &arguments.json {
+        let file = File::create(path).with_context(|| format!("{}", path.display()))?;
+        serde_json::to_writer_pretty(BufWriter::new(file), &tallies)?;
+    }
+    Ok(is_fine)
+}
+
+fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<Instant>) -> Result<Tally> {
+    let begin = Instant::now();
+    let next = AtomicU64::new(0);
+    let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let (sender, reports) = mpsc::channel::<(u64, Report)>();
+    let mut tally = Tally::default();
+    let mut failed = Vec::new();
+    let mut told = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= arguments.count || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        return;
+                    }
+                    let seed = arguments.seed.wrapping_add(at);
+                    let report = run::run(scenario, seed, arguments.capture_all);
+                    if sender.send((seed, report)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (seed, report) in reports {
+            tally.take(seed, &report);
+            if !report.findings.is_empty() || arguments.capture_all {
+                failed.push(seed);
+            }
+            if arguments.verbose {
+                println!("    seed {seed}: {:?} {:?}", report.outcomes, report.counts);
+            }
+            if told.elapsed() >= PROGRESS && std::io::stderr().is_terminal() {
+                told = Instant::now();
+                eprintln!("simulate: {} {} of {} seeds", scenario.name, tally.seeds, arguments.count);
+            }
+        }
+    });
+    tally.seconds = begin.elapsed().as_secs_f64();
+    tally.failed.sort_unstable();
+    failed.sort_unstable();
+    if tally.seeds > 0 && tally.fired == 0 {
+        tally.findings.push("in no world did what the scenario is about happen".to_owned());
+    }
+    // The very same world once more, with a capture.
+    for seed in failed.into_iter().take(TOLD_MAX) {
+        let path = capture(scenario, seed, &arguments.captures)?;
+        println!("    seed {seed}: simulate --scenario {} --seed {seed}; {}", scenario.name, path.display());
+    }
+    Ok(tally)
+}
+
+fn capture(scenario: &Scenario, seed: u64, directory: &Path) -> Result<PathBuf> {
+    let path = directory.join(format!("{}-{seed}.pcap", scenario.name));
+    std::fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
+    let mut file = BufWriter::new(File::create(&path).with_context(|| format!("{}", path.display()))?);
+    if let Some(capture) = run::run(scenario, seed, true).capture {
+        capture.write(&mut file)?;
+    }
+    file.flush()?;
+    Ok(path)
+}
+
+impl Tally {
+    fn take(&mut self, seed: u64, report: &Report) {
+        self.seeds += 1;
+        self.fired += u64::from(report.has_fired);
+        self.events += report.events;
+        self.virtual_s += seconds(report.virtual_time);
+        self.connections += u64::try_from(report.outcomes.len()).unwrap_or(0);
+        for outcome in &report.outcomes {
+            *self.outcomes.entry(told(*outcome)).or_default() += 1;
+        }
+        if !report.findings.is_empty() {
+            self.failed.push(seed);
+        }
+        self.findings.extend(report.findings.iter().map(|finding| format!("seed {seed}: {finding}")));
+    }
+}
+
+fn seconds(time: Micros) -> f64 {
+    Duration::from_micros(time.0).as_secs_f64()
+}
+
+fn told(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Complete => "complete".to_owned(),
+        Outcome::Refused(status) => format!("answered {status}"),
+        Outcome::Reset => "reset".to_owned(),
+        Outcome::CutShort => "cut short".to_owned(),
+        Outcome::TimedOut => "timed out".to_owned(),
+    }
+}

@@ -1,0 +1,255 @@
+//! Says what is wrong with how a world went. It knows what clients wrote and servers wrote, and compares; it never looks into the
+//! switch, but for whether anything is left in it.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use handoff_proto::{FourTuple, Micros};
+
+use crate::backend::server::{Ran, Server};
+use crate::client::script::Ending;
+use crate::client::{Client, Outcome};
+use crate::control;
+use crate::plan;
+use crate::world::{START, World};
+
+/// What may become of connections in a scenario beside being complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Connections that no server had yet, or whose server had a fault that ends connections, may be reset or time out.
+    pub losses: bool,
+    /// The switch may answer 503.
+    pub refusals: bool,
+    /// The switch may answer 408 to heads that are not finished in time.
+    pub unfinished: bool,
+}
+
+/// Something wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A client read what its server did not write, or not in that order.
+    ReadOtherBytes(String),
+    /// A server read what its client did not write.
+    ServedOtherBytes(String),
+    /// A request ran more than once.
+    RanTwice(String),
+    /// A request ran where no rule in force would have sent it.
+    WrongBackend(String),
+    /// A connection ended as nothing that went wrong explains.
+    WrongEnd(String),
+    /// A connection had not ended when it should have.
+    NoEnd(String),
+    /// The switch reset a connection that was well.
+    WrongReset(String),
+    /// Something was left when everything was over.
+    Leak(String),
+    /// A frame was too long for its cable.
+    TooLong(String),
+    /// Frames went round the lcores without end.
+    Circle(String),
+    /// A panic.
+    Panic(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, detail) = match self {
+            Self::ReadOtherBytes(detail) => ("a client read other bytes than its server wrote", detail),
+            Self::ServedOtherBytes(detail) => ("a server read other bytes than its client wrote", detail),
+            Self::RanTwice(detail) => ("a request ran twice", detail),
+            Self::WrongBackend(detail) => ("a request went where no rule sent it", detail),
+            Self::WrongEnd(detail) => ("a connection ended wrongly", detail),
+            Self::NoEnd(detail) => ("a connection did not end", detail),
+            Self::WrongReset(detail) => ("the switch reset a connection that was well", detail),
+            Self::Leak(detail) => ("something was left", detail),
+            Self::TooLong(detail) => ("a frame was too long", detail),
+            Self::Circle(detail) => ("a frame went round the lcores", detail),
+            Self::Panic(detail) => ("a panic", detail),
+        };
+        write!(out, "{what}: {detail}")
+    }
+}
+
+/// A server's side of a connection, with where it was.
+struct Served<'a> {
+    backend: usize,
+    tuple: FourTuple,
+    created: Micros,
+    server: &'a Server,
+}
+
+/// Judges a world in which everything is over.
+#[must_use]
+pub fn judge(world: &World, tolerance: &Tolerance) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let served = served(world);
+    for (number, client) in &world.clients {
+        let own: Vec<&Served<'_>> = served
+            .iter()
+            .filter(|served| {
+                served.tuple == tuple_of(client) && client.written.starts_with(&served.server.read)
+            })
+            .filter(|served| served.created >= client.script.start)
+            .collect();
+        judge_bytes(client, &own, &mut findings);
+        judge_end(world, client, &own, tolerance, &mut findings);
+        judge_way(world, *number, client, &own, &mut findings);
+    }
+    judge_servers(world, &served, &mut findings);
+    for reset in &world.wrong_resets {
+        let after = reset.at.since(START);
+        findings.push(Finding::WrongReset(format!("{} after {} us", reset.tuple, after.0)));
+    }
+    let counts = world.counts();
+    if counts.get("link_too_long").is_some_and(|count| *count > 0) {
+        findings.push(Finding::TooLong(format!("{} of them", counts["link_too_long"])));
+    }
+    if world.circles() > 0 {
+        findings.push(Finding::Circle(format!("{} times", world.circles())));
+    }
+    findings
+}
+
+/// Judges what is left once every timer must have run out.
+#[must_use]
+pub fn judge_rest(world: &World) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if world.flow_count() > 0 {
+        findings.push(Finding::Leak(format!("{} flows: {}", world.flow_count(), world.flows_told())));
+    }
+    for (number, backend) in world.backends.iter().enumerate() {
+        for (tuple, socket) in backend.sockets() {
+            let state = socket.state();
+            findings.push(Finding::Leak(format!("a socket of backend {number}: {tuple} {state:?}")));
+        }
+    }
+    findings
+}
+
+fn served(world: &World) -> Vec<Served<'_>> {
+    let mut all = Vec::new();
+    for (backend, host) in world.backends.iter().enumerate() {
+        for ended in &host.ended {
+            let (tuple, created) = (ended.tuple, ended.created);
+            all.push(Served { backend, tuple, created, server: &ended.server });
+        }
+        for (tuple, socket) in host.sockets() {
+            let created = socket.created();
+            all.push(Served { backend, tuple: *tuple, created, server: socket.server() });
+        }
+    }
+    all
+}
+
+fn tuple_of(client: &Client) -> FourTuple {
+    FourTuple {
+        client: plan::client(client.script.host).into(),
+        client_port: client.script.port,
+        vip: plan::VIP.0.into(),
+        vip_port: plan::VIP.1,
+    }
+}
+
+fn name(client: &Client) -> String {
+    let script = &client.script;
+    format!("connection {} ({}, {:?})", script.number, tuple_of(client), script.ending)
+}
+
+/// Exactly the bytes its server wrote, or an error page of the switch and no server.
+fn judge_bytes(client: &Client, own: &[&Served<'_>], findings: &mut Vec<Finding>) {
+    if client.read.is_empty() || own.iter().any(|served| served.server.written.starts_with(&client.read)) {
+        return;
+    }
+    let is_page = client.read.starts_with(b"HTTP/1.1 503 ") || client.read.starts_with(b"HTTP/1.1 408 ");
+    if is_page && own.iter().all(|served| served.server.written.is_empty()) {
+        return;
+    }
+    findings.push(Finding::ReadOtherBytes(format!("{}, {} bytes", name(client), client.read.len())));
+}
+
+fn judge_end(
+    world: &World,
+    client: &Client,
+    own: &[&Served<'_>],
+    tolerance: &Tolerance,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(outcome) = client.outcome else {
+        findings.push(Finding::NoEnd(format!("{}, {:?}", name(client), client.state())));
+        return;
+    };
+    let had_fatal_fault = own.iter().any(|served| world.has_had_fatal_fault(served.backend));
+    let is_fine = match outcome {
+        Outcome::Complete => true,
+        Outcome::Refused(503) => tolerance.refusals,
+        Outcome::Refused(408) => tolerance.unfinished,
+        Outcome::Refused(_) => false,
+        Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => {
+            tolerance.losses && (own.is_empty() || had_fatal_fault)
+        }
+    };
+    if !is_fine {
+        let ended = client.ended.unwrap_or(world.now).since(START);
+        findings.push(Finding::WrongEnd(format!(
+            "{}: {outcome:?} after {} us, with {} of {} bytes sent read by backends {:?}",
+            name(client),
+            ended.0,
+            own.iter().map(|served| served.server.read.len()).max().unwrap_or(0),
+            client.written.len(),
+            own.iter().map(|served| served.backend).collect::<Vec<_>>(),
+        )));
+    }
+    let is_whole = client.script.ending != Ending::Nothing && outcome == Outcome::Complete;
+    if is_whole && own.is_empty() {
+        findings.push(Finding::WrongEnd(format!("{}: complete, but nobody served it", name(client))));
+    }
+}
+
+/// Each connection is dispatched by its first request, under rules that were in force while it was.
+fn judge_way(
+    world: &World,
+    number: usize,
+    client: &Client,
+    own: &[&Served<'_>],
+    findings: &mut Vec<Finding>,
+) {
+    let Some(request) = client.script.requests.first() else { return };
+    let path = request.path(client.script.number, 0);
+    for served in own.iter().filter(|served| !served.server.ran.is_empty()) {
+        let written = client.first_written.unwrap_or(client.script.start);
+        let in_force = world.in_force.iter().enumerate().filter(|(position, rules)| {
+            let until = world.in_force.get(position + 1).map_or(Micros(u64::MAX), |next| next.since);
+            rules.since <= served.created && until >= written
+        });
+        let allowed: Vec<usize> =
+            in_force.flat_map(|(_, rules)| control::backends_for(rules.rules, &path)).collect();
+        if !allowed.contains(&served.backend) {
+            findings.push(Finding::WrongBackend(format!(
+                "{path} of connection {number} ran at backend {}, allowed were {allowed:?}",
+                served.backend
+            )));
+        }
+    }
+}
+
+fn judge_servers(world: &World, served: &[Served<'_>], findings: &mut Vec<Finding>) {
+    let mut runs: BTreeMap<Ran, Vec<usize>> = BTreeMap::new();
+    for one in served {
+        one.server.ran.iter().for_each(|ran| runs.entry(*ran).or_default().push(one.backend));
+        let is_known = world
+            .clients
+            .values()
+            .any(|client| tuple_of(client) == one.tuple && client.written.starts_with(&one.server.read));
+        if !is_known {
+            let bytes = one.server.read.len();
+            findings.push(Finding::ServedOtherBytes(format!(
+                "{} at backend {}, {bytes} bytes",
+                one.tuple, one.backend
+            )));
+        }
+    }
+    for (ran, backends) in runs.into_iter().filter(|(_, backends)| backends.len() > 1) {
+        let Ran { connection, number } = ran;
+        findings.push(Finding::RanTwice(format!("{connection}/{number} at backends {backends:?}")));
+    }
+}

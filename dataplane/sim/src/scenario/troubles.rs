@@ -1,0 +1,304 @@
+//! The scenarios, one after the other.
+
+use std::time::Duration;
+
+use handoff_proto::Micros;
+
+use crate::chances::Chances;
+use crate::client::script::Ending;
+use crate::fault::{Fault, Timed};
+use crate::oracle::Tolerance;
+use crate::plan;
+use crate::scenario::{Scenario, chance, traffic};
+use crate::world::Plan;
+
+const NONE: Tolerance = Tolerance { losses: false, refusals: false, unfinished: false };
+const REFUSALS: Tolerance = Tolerance { refusals: true, ..NONE };
+const LOSSES: Tolerance = Tolerance { losses: true, refusals: true, unfinished: false };
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "calm",
+        about: "nothing goes wrong",
+        shape: |_, _| {},
+        evidence: &["switch_handoffs"],
+        tolerance: NONE,
+    },
+    Scenario {
+        name: "storm",
+        about: "frames are lost, doubled, overtaken and corrupted on every cable",
+        shape: storm,
+        evidence: &["link_lost", "link_duplicated", "link_reordered", "link_corrupted"],
+        tolerance: Tolerance { unfinished: true, ..NONE },
+    },
+    Scenario {
+        name: "pieces",
+        about: "clients write their requests in small pieces, over a lossy path",
+        shape: pieces,
+        evidence: &["switch_heads_held"],
+        tolerance: Tolerance { unfinished: true, ..NONE },
+    },
+    Scenario {
+        name: "reuse",
+        about: "clients open connections from few ports again and again",
+        shape: reuse,
+        evidence: &["switch_flows_replaced"],
+        tolerance: Tolerance { losses: true, ..NONE },
+    },
+    Scenario {
+        name: "agent-gone",
+        about: "agents die and come back; what they loaded stays at work",
+        shape: agent_gone,
+        evidence: &["switch_handoffs"],
+        tolerance: REFUSALS,
+    },
+    Scenario {
+        name: "backend-cut",
+        about: "the cable of a backend is cut and mended, or the backend loses power",
+        shape: backend_cut,
+        evidence: &["link_cut", "backend_power_lost"],
+        tolerance: LOSSES,
+    },
+    Scenario {
+        name: "listener-refuses",
+        about: "servers stop listening or accepting: handoffs are refused and go elsewhere",
+        shape: listener_refuses,
+        evidence: &["backend_refused"],
+        tolerance: REFUSALS,
+    },
+    Scenario {
+        name: "switch-restart",
+        about: "the switch is killed and started again, its clock having jumped ahead",
+        shape: switch_restart,
+        evidence: &["switch_owners_sought"],
+        tolerance: REFUSALS,
+    },
+    Scenario {
+        name: "policy-change",
+        about: "other rules come into force again and again",
+        shape: policy_change,
+        evidence: &["switch_handoffs"],
+        tolerance: NONE,
+    },
+    Scenario {
+        name: "key-rotation",
+        about: "keys of cookies and tags are rotated",
+        shape: key_rotation,
+        evidence: &["switch_handoffs"],
+        tolerance: NONE,
+    },
+    Scenario {
+        name: "table-full",
+        about: "the flow table and the places for heads are far too small",
+        shape: table_full,
+        evidence: &[
+            "switch_drop_table_full",
+            "switch_flows_evicted",
+            "switch_drop_holds_full",
+            "switch_holds_evicted",
+        ],
+        tolerance: Tolerance { unfinished: true, ..LOSSES },
+    },
+    Scenario {
+        name: "control-delayed",
+        about: "what agents and switch say to each other comes late",
+        shape: control_delayed,
+        evidence: &["switch_handoffs"],
+        tolerance: REFUSALS,
+    },
+    Scenario {
+        name: "clock-jump",
+        about: "agents are wrong about the switch's clock for a while",
+        shape: clock_jump,
+        evidence: &["backend_stale", "backend_future"],
+        tolerance: REFUSALS,
+    },
+    Scenario {
+        name: "forgotten",
+        about: "the switch forgets flows of quiet clients, and has to find their servers again",
+        shape: forgotten,
+        evidence: &["switch_flows_adopted"],
+        tolerance: NONE,
+    },
+    Scenario {
+        name: "everything",
+        about: "several of these at once",
+        shape: everything,
+        evidence: &["switch_handoffs"],
+        tolerance: Tolerance { unfinished: true, ..LOSSES },
+    },
+];
+
+fn storm(plan: &mut Plan, chances: &mut Chances) {
+    for conditions in [&mut plan.outside, &mut plan.inside] {
+        conditions.loss = chance(chances.between(2, 40));
+        conditions.duplicate = chance(chances.between(2, 30));
+        conditions.reorder = chance(chances.between(2, 30));
+        conditions.corrupt = chance(chances.between(2, 15));
+        conditions.jitter = Duration::from_micros(chances.between(0, 5_000));
+        conditions.jitter_reorders = chances.percent(50);
+    }
+}
+
+fn pieces(plan: &mut Plan, chances: &mut Chances) {
+    traffic::in_pieces(&mut plan.conversations, chances);
+    plan.outside.loss = chance(chances.between(0, 30));
+    plan.outside.reorder = chance(chances.between(0, 30));
+    plan.inside.loss = chance(chances.between(0, 20));
+}
+
+/// Each port is used again soon after its connection has ended, or before.
+fn reuse(plan: &mut Plan, chances: &mut Chances) {
+    let ports = chances.between(1, 3);
+    for script in &mut plan.conversations {
+        script.host = 0;
+        script.port = u16::try_from(30_000 + script.number % ports).unwrap_or(30_000);
+        for request in &mut script.requests {
+            request.padding_bytes = 0;
+            request.answer_bytes = request.answer_bytes.min(2_000);
+            request.think = Micros(0);
+            request.pause = Micros(0);
+        }
+        script.requests.truncate(1);
+        script.pause = Micros(0);
+        script.start = Micros::from_secs(4 + script.number / ports * 3);
+        if matches!(script.ending, Ending::HalfClose | Ending::Abort(_)) {
+            script.ending = Ending::ClientCloses;
+        }
+    }
+}
+
+/// A span within which a fault begins, and how long it lasts.
+fn trouble(chances: &mut Chances, longest_ms: u64) -> (Micros, Micros) {
+    let begin = chances.span(Micros::from_secs(3), Micros::from_secs(10));
+    (begin, begin.plus(Micros::from_millis(chances.between(50, longest_ms))))
+}
+
+fn push(plan: &mut Plan, at: Micros, fault: Fault) {
+    plan.faults.push(Timed { at, fault });
+}
+
+fn any_backend(chances: &mut Chances) -> usize {
+    chances.position(plan::BACKEND_COUNT)
+}
+
+fn agent_gone(plan: &mut Plan, chances: &mut Chances) {
+    for _ in 0..chances.between(1, 3) {
+        let (backend, (begin, end)) = (any_backend(chances), trouble(chances, 5_000));
+        push(plan, begin, Fault::AgentGone(backend));
+        push(plan, end, Fault::AgentBack(backend));
+    }
+}
+
+fn backend_cut(plan: &mut Plan, chances: &mut Chances) {
+    let (backend, (begin, end)) = (any_backend(chances), trouble(chances, 8_000));
+    if chances.percent(70) {
+        push(plan, begin, Fault::BackendCut(backend));
+        push(plan, end, Fault::BackendMended(backend));
+    } else {
+        push(plan, begin, Fault::PowerLost(backend));
+    }
+}
+
+fn listener_refuses(plan: &mut Plan, chances: &mut Chances) {
+    for backend in 0..plan::BACKEND_COUNT {
+        if backend > 0 && chances.percent(40) {
+            continue;
+        }
+        let (begin, end) = (Micros::from_secs(chances.between(0, 4)), Micros::from_secs(13));
+        if chances.percent(40) {
+            push(plan, begin, Fault::ListenerGone(backend));
+            push(plan, end, Fault::ListenerBack(backend));
+        } else {
+            push(plan, begin, Fault::QueueFull(backend));
+            push(plan, end, Fault::QueueDrained(backend));
+        }
+    }
+    plan.control_delay = Micros::from_millis(chances.between(1, 400));
+}
+
+fn switch_restart(plan: &mut Plan, chances: &mut Chances) {
+    let (begin, end) = trouble(chances, 3_000);
+    let jump = chances.pick(&[0, 0, 1_000, 500_000, 5_000_000, 3_600_000_000]);
+    push(plan, begin, Fault::SwitchKilled);
+    push(plan, end, Fault::SwitchStarted(Micros(jump)));
+}
+
+fn policy_change(plan: &mut Plan, chances: &mut Chances) {
+    for _ in 0..chances.between(2, 8) {
+        let at = chances.span(Micros::from_secs(2), traffic::OPENING);
+        push(plan, at, Fault::RulesChanged(chances.position(3)));
+    }
+    plan.faults.sort_by_key(|timed| timed.at);
+}
+
+fn key_rotation(plan: &mut Plan, chances: &mut Chances) {
+    let first = chances.span(Micros::from_secs(2), Micros::from_secs(5));
+    let second = first.plus(chances.span(Micros::from_secs(1), Micros::from_secs(4)));
+    push(plan, first, Fault::KeyAdded);
+    push(plan, second, Fault::KeyPromoted);
+    // No cookie or message of the old key is left by then.
+    push(plan, second.plus(Micros::from_secs(100)), Fault::KeyRetired);
+}
+
+fn table_full(plan: &mut Plan, chances: &mut Chances) {
+    plan.lcores = 1;
+    plan.flow_count_max = usize::try_from(chances.between(1, 2)).unwrap_or(1);
+    plan.hold_count_max = usize::try_from(chances.between(1, 2)).unwrap_or(1);
+    for script in &mut plan.conversations {
+        script.start = Micros::from_secs(4).plus(Micros::from_millis(script.number * 20));
+    }
+}
+
+fn control_delayed(plan: &mut Plan, chances: &mut Chances) {
+    let (begin, end) = trouble(chances, 6_000);
+    push(plan, begin, Fault::ControlDelayed(Micros::from_millis(chances.between(100, 2_500))));
+    push(plan, end, Fault::ControlDelayed(Micros::from_millis(1)));
+    let backend = any_backend(chances);
+    push(plan, begin, Fault::ListenerGone(backend));
+    push(plan, end, Fault::ListenerBack(backend));
+}
+
+fn clock_jump(plan: &mut Plan, chances: &mut Chances) {
+    // Until the next report, that is, for 150 ms: again and again.
+    let backend = any_backend(chances);
+    let by = chances.pick(&[-1_500_000, -30_000_000, 2_500_000, 60_000_000]);
+    let mut at = Micros::from_secs(3);
+    while at < traffic::OPENING {
+        push(plan, at, Fault::ClockMisread(backend, by));
+        at = at.plus(Micros::from_millis(chances.between(50, 400)));
+    }
+}
+
+fn forgotten(plan: &mut Plan, chances: &mut Chances) {
+    plan.established_timeout = Micros::from_secs(2);
+    for script in &mut plan.conversations {
+        if matches!(script.ending, Ending::Nothing | Ending::Abort(_)) {
+            script.ending = Ending::ClientCloses;
+        }
+        for request in &mut script.requests {
+            request.pause = chances.span(Micros::from_secs(4), Micros::from_secs(8));
+        }
+        if let Some(request) = script.requests.first().cloned() {
+            script.requests.push(request);
+        }
+    }
+}
+
+fn everything(plan: &mut Plan, chances: &mut Chances) {
+    let troubles: [fn(&mut Plan, &mut Chances); 9] = [
+        storm,
+        pieces,
+        agent_gone,
+        backend_cut,
+        listener_refuses,
+        switch_restart,
+        control_delayed,
+        clock_jump,
+        policy_change,
+    ];
+    for _ in 0..chances.between(2, 4) {
+        chances.pick(&troubles)(plan, chances);
+    }
+    plan.faults.sort_by_key(|timed| timed.at);
+}
