@@ -16,12 +16,24 @@ use crate::world::{START, World};
 /// What may become of connections in a scenario beside being complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tolerance {
-    /// Connections that no server had yet, or whose server had a fault that ends connections, may be reset or time out.
-    pub losses: bool,
+    /// Which connections may be reset or time out.
+    pub losses: Losses,
     /// The switch may answer 503.
     pub refusals: bool,
     /// The switch may answer 408 to heads that are not finished in time.
     pub unfinished: bool,
+}
+
+/// Which connections need not end well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Losses {
+    /// None.
+    #[default]
+    None,
+    /// Those that no server had yet, and those whose server had a fault that ends connections.
+    Fatal,
+    /// Those that no server had yet, and those whose server had any fault.
+    Any,
 }
 
 /// Something wrong.
@@ -178,15 +190,17 @@ fn judge_end(
         findings.push(Finding::NoEnd(format!("{}, {:?}", name(client), client.state())));
         return;
     };
-    let had_fatal_fault = own.iter().any(|served| world.has_had_fatal_fault(served.backend));
+    let is_explained = match tolerance.losses {
+        Losses::None => false,
+        Losses::Fatal => own.iter().all(|served| world.has_had_fatal_fault(served.backend)),
+        Losses::Any => own.iter().all(|served| world.has_had_fault(served.backend)),
+    };
     let is_fine = match outcome {
         Outcome::Complete => true,
         Outcome::Refused(503) => tolerance.refusals,
         Outcome::Refused(408) => tolerance.unfinished,
         Outcome::Refused(_) => false,
-        Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => {
-            tolerance.losses && (own.is_empty() || had_fatal_fault)
-        }
+        Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => is_explained,
     };
     if !is_fine {
         let ended = client.ended.unwrap_or(world.now).since(START);

@@ -10,10 +10,11 @@ use crate::oracle::{self, Finding};
 use crate::scenario::{Counts, Scenario};
 use crate::world::{START, World};
 
-/// Within this much virtual time after the last fault, every connection must have ended: a client's patience, and a little.
-const CALM: Micros = Micros::from_secs(110);
+/// Within this much virtual time after the longest patience of a client, counted from the last fault, every connection must have
+/// ended.
+const CALM: Micros = Micros::from_secs(20);
 /// How long after that timers may run: a backend's patience with a client that is gone, then 1.25 times the longest of the switch's.
-const REST: Micros = Micros::from_secs(300);
+const REST: Micros = Micros::from_secs(20 * 60);
 
 /// What became of a world.
 #[derive(Debug, Default)]
@@ -49,10 +50,11 @@ pub fn run(scenario: &Scenario, seed: u64, captures: bool) -> Report {
 fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
     let plan = scenario.plan(seed);
     let last_start = plan.conversations.iter().map(|script| script.start).max().unwrap_or(Micros(0));
+    let patience = plan.conversations.iter().map(|script| script.patience).max().unwrap_or(Micros(0));
     let count = plan.conversations.len();
     let mut world = World::new(plan, seed, captures.then(Capture::default));
     let begin = world.calm_since().max(START.plus(last_start));
-    world.run_until(begin.plus(CALM), |world| {
+    world.run_until(begin.plus(patience).plus(CALM), |world| {
         world.now > begin
             && world.clients.len() == count
             && world.clients.values().all(|client| client.outcome.is_some())

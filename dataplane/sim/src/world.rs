@@ -43,7 +43,9 @@ pub struct Plan {
     pub window_scale: u8,
     /// Weather between clients and router.
     pub outside: Conditions,
-    /// Weather of all other cables.
+    /// Weather of the backends' cables.
+    pub at_backends: Conditions,
+    /// Weather of the switch's cable and of the router's to the fabric.
     pub inside: Conditions,
     /// MTU of each client host's cable.
     pub client_mtus: Vec<u16>,
@@ -188,17 +190,18 @@ impl World {
         for (host, mtu) in self.plan.client_mtus.iter().enumerate() {
             cables.push(([End::Client(host), End::RouterToClient(host)], self.plan.outside.clone(), *mtu));
         }
-        let fabric = [
-            (End::Switch, FabricPort::Switch),
-            (End::RouterToFabric, FabricPort::Router),
-            (End::Backend(0), FabricPort::Backend(0)),
-            (End::Backend(1), FabricPort::Backend(1)),
-        ];
-        for (end, port) in fabric {
+        for (end, port) in [(End::Switch, FabricPort::Switch), (End::RouterToFabric, FabricPort::Router)] {
             cables.push(([end, End::Fabric(port)], inside.clone(), plan::FABRIC_MTU));
         }
-        let routed = plan::ROUTED_BACKEND;
-        cables.push(([End::Backend(routed), End::RouterToBackend(routed)], inside, plan::FABRIC_MTU));
+        for number in 0..plan::BACKEND_COUNT {
+            let other = if number == plan::ROUTED_BACKEND {
+                End::RouterToBackend(number)
+            } else {
+                End::Fabric(FabricPort::Backend(number))
+            };
+            let conditions = self.plan.at_backends.clone();
+            cables.push(([End::Backend(number), other], conditions, plan::FABRIC_MTU));
+        }
         for (number, (ends, conditions, mtu)) in (0..).zip(cables) {
             let link = Link::new(ends, &conditions, usize::from(mtu), seed, number);
             for (position, end) in ends.into_iter().enumerate() {
@@ -558,6 +561,13 @@ impl World {
                 && timed.fault.may_end_connections()
                 && START.plus(timed.at) <= self.now
         })
+    }
+
+    /// Says whether any fault has met a backend by now.
+    #[must_use]
+    pub fn has_had_fault(&self, backend: usize) -> bool {
+        let faults = &self.plan.faults;
+        faults.iter().any(|timed| timed.fault.backend() == Some(backend) && START.plus(timed.at) <= self.now)
     }
 
     /// When the last fault is over.

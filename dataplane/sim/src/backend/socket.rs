@@ -18,8 +18,8 @@ use crate::backend::server::Server;
 use crate::packet::{IPV4_BYTES, Segment};
 use crate::stack::{Stack, StackSettings, timestamp_at};
 
-/// How long a server repeats what nobody acknowledges. Linux takes about 15 minutes (tcp_retries2); a world has less time.
-const PATIENCE: Micros = Micros::from_secs(60);
+/// How long a server repeats what nobody acknowledges: about what Linux takes (tcp_retries2).
+const PATIENCE: Micros = Micros::from_secs(15 * 60);
 
 /// What does not change between the sockets of a host.
 #[derive(Clone, Copy, Debug)]

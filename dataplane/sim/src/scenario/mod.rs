@@ -79,6 +79,7 @@ fn ordinary(chances: &mut Chances) -> Plan {
         established_timeout: Micros::from_secs(120),
         window_scale: u8::try_from(chances.between(0, 10)).unwrap_or(7),
         outside,
+        at_backends: inside.clone(),
         inside,
         conversations: traffic::conversations(count, hosts, chances),
         client_mtus,
