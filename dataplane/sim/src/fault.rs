@@ -42,6 +42,30 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What it is called among the counts of a world, where it is counted if connections were open when it came.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AgentGone(_) => "agent_gone",
+            Self::AgentBack(_) => "agent_back",
+            Self::BackendCut(_) => "backend_cut",
+            Self::BackendMended(_) => "backend_mended",
+            Self::PowerLost(_) => "power_lost",
+            Self::ListenerGone(_) => "listener_gone",
+            Self::ListenerBack(_) => "listener_back",
+            Self::QueueFull(_) => "queue_full",
+            Self::QueueDrained(_) => "queue_drained",
+            Self::SwitchKilled => "switch_killed",
+            Self::SwitchStarted(_) => "switch_started",
+            Self::RulesChanged(_) => "rules_changed",
+            Self::KeyAdded => "key_added",
+            Self::KeyPromoted => "key_promoted",
+            Self::KeyRetired => "key_retired",
+            Self::ControlDelayed(_) => "control_delayed",
+            Self::ClockMisread(..) => "clock_misread",
+        }
+    }
+
     /// The backend that has the fault.
     #[must_use]
     pub const fn backend(self) -> Option<usize> {

@@ -178,6 +178,12 @@ impl Machine {
         self.lcores.iter().map(|seat| seat.switch.flow_count()).sum()
     }
 
+    /// Heads and error pages that all lcores keep.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.lcores.iter().map(|seat| seat.switch.held_count()).sum()
+    }
+
     /// Reads the counters of all lcores, those that are not 0.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {

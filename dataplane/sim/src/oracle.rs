@@ -18,8 +18,8 @@ use crate::world::{START, World};
 pub struct Tolerance {
     /// Which connections may be reset or time out.
     pub losses: Losses,
-    /// The switch may answer 503.
-    pub refusals: bool,
+    /// Which requests the switch may answer with 503.
+    pub refusals: Refusals,
     /// The switch may answer 408 to heads that are not finished in time.
     pub unfinished: bool,
 }
@@ -33,6 +33,18 @@ pub enum Losses {
     /// Those that no server had yet, and those whose server had a fault that ends connections.
     Fatal,
     /// Those that no server had yet, and those whose server had any fault.
+    Any,
+}
+
+/// Which requests need not find a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// None.
+    #[default]
+    None,
+    /// Those for pools all of whose backends had a fault of their own.
+    OfFaulty,
+    /// Any.
     Any,
 }
 
@@ -95,7 +107,7 @@ struct Served<'a> {
 pub fn judge(world: &World, tolerance: &Tolerance) -> Vec<Finding> {
     let mut findings = Vec::new();
     let served = served(world);
-    for (number, client) in &world.clients {
+    for client in world.clients.values() {
         let own: Vec<&Served<'_>> = served
             .iter()
             .filter(|served| {
@@ -105,7 +117,7 @@ pub fn judge(world: &World, tolerance: &Tolerance) -> Vec<Finding> {
             .collect();
         judge_bytes(client, &own, &mut findings);
         judge_end(world, client, &own, tolerance, &mut findings);
-        judge_way(world, *number, client, &own, &mut findings);
+        judge_way(world, client, &own, &mut findings);
     }
     judge_servers(world, &served, &mut findings);
     for reset in &world.wrong_resets {
@@ -128,6 +140,9 @@ pub fn judge_rest(world: &World) -> Vec<Finding> {
     let mut findings = Vec::new();
     if world.flow_count() > 0 {
         findings.push(Finding::Leak(format!("{} flows: {}", world.flow_count(), world.flows_told())));
+    }
+    if world.held_count() > 0 {
+        findings.push(Finding::Leak(format!("{} places for heads", world.held_count())));
     }
     for (number, backend) in world.backends.iter().enumerate() {
         for (tuple, socket) in backend.sockets() {
@@ -195,9 +210,16 @@ fn judge_end(
         Losses::Fatal => own.iter().all(|served| world.has_had_fatal_fault(served.backend)),
         Losses::Any => own.iter().all(|served| world.has_had_fault(served.backend)),
     };
+    let may_be_refused = match tolerance.refusals {
+        Refusals::None => false,
+        Refusals::OfFaulty => {
+            allowed_backends(world, client, world.now).iter().all(|backend| world.has_had_fault(*backend))
+        }
+        Refusals::Any => true,
+    };
     let is_fine = match outcome {
         Outcome::Complete => true,
-        Outcome::Refused(503) => tolerance.refusals,
+        Outcome::Refused(503) => may_be_refused,
         Outcome::Refused(408) => tolerance.unfinished,
         Outcome::Refused(_) => false,
         Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => is_explained,
@@ -220,30 +242,29 @@ fn judge_end(
 }
 
 /// Each connection is dispatched by its first request, under rules that were in force while it was.
-fn judge_way(
-    world: &World,
-    number: usize,
-    client: &Client,
-    own: &[&Served<'_>],
-    findings: &mut Vec<Finding>,
-) {
-    let Some(request) = client.script.requests.first() else { return };
-    let path = request.path(client.script.number, 0);
+fn judge_way(world: &World, client: &Client, own: &[&Served<'_>], findings: &mut Vec<Finding>) {
     for served in own.iter().filter(|served| !served.server.ran.is_empty()) {
-        let written = client.first_written.unwrap_or(client.script.start);
-        let in_force = world.in_force.iter().enumerate().filter(|(position, rules)| {
-            let until = world.in_force.get(position + 1).map_or(Micros(u64::MAX), |next| next.since);
-            rules.since <= served.created && until >= written
-        });
-        let allowed: Vec<usize> =
-            in_force.flat_map(|(_, rules)| control::backends_for(rules.rules, &path)).collect();
+        let allowed = allowed_backends(world, client, served.created);
         if !allowed.contains(&served.backend) {
             findings.push(Finding::WrongBackend(format!(
-                "{path} of connection {number} ran at backend {}, allowed were {allowed:?}",
+                "{} ran at backend {}, allowed were {allowed:?}",
+                name(client),
                 served.backend
             )));
         }
     }
+}
+
+/// Where the rules may have sent a connection between its first byte and `until`.
+fn allowed_backends(world: &World, client: &Client, until: Micros) -> Vec<usize> {
+    let Some(request) = client.script.requests.first() else { return Vec::new() };
+    let path = request.path(client.script.number, 0);
+    let written = client.first_written.unwrap_or(client.script.start);
+    let in_force = world.in_force.iter().enumerate().filter(|(position, rules)| {
+        let end = world.in_force.get(position + 1).map_or(Micros(u64::MAX), |next| next.since);
+        rules.since <= until && end >= written
+    });
+    in_force.flat_map(|(_, rules)| control::backends_for(rules.rules, &path)).collect()
 }
 
 fn judge_servers(world: &World, served: &[Served<'_>], findings: &mut Vec<Finding>) {

@@ -21,8 +21,8 @@ const REST: Micros = Micros::from_secs(20 * 60);
 pub struct Report {
     /// What is wrong.
     pub findings: Vec<Finding>,
-    /// What the scenario is about has happened.
-    pub has_fired: bool,
+    /// Of each piece of the scenario's evidence, whether it is there.
+    pub evidence: Vec<bool>,
     /// Frames and appointments.
     pub events: u64,
     /// How long it took on its own clock.
@@ -43,7 +43,7 @@ pub fn run(scenario: &Scenario, seed: u64, captures: bool) -> Report {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let finding = Finding::Panic(text.unwrap_or_else(|| "without a word".to_owned()));
-        Report { findings: vec![finding], has_fired: true, ..Report::default() }
+        Report { findings: vec![finding], ..Report::default() }
     })
 }
 
@@ -67,7 +67,7 @@ fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
     }
     let counts = world.counts();
     Report {
-        has_fired: scenario.has_fired(&counts),
+        evidence: scenario.evidence_in(&counts),
         findings,
         events: world.events,
         virtual_time: world.now.since(START),

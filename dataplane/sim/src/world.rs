@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baton_core::{Network, Settings, Snapshot};
 use baton_weather::Conditions;
-use handoff_proto::{FourTuple, Micros};
+use handoff_proto::{FourTuple, HANDOFF_PORT, Micros};
 
 use crate::backend::socket::HostSettings;
 use crate::backend::{Backend, Place};
@@ -53,8 +53,19 @@ pub struct Plan {
     pub conversations: Vec<Conversation>,
     /// What goes wrong.
     pub faults: Vec<Timed>,
+    /// How many frames between switch and backends come again, and from how long on to how long after they came first.
+    pub replays: Option<Replays>,
     /// How long messages between agents and switch take.
     pub control_delay: Micros,
+}
+
+/// Frames that somebody keeps and sends again.
+#[derive(Clone, Copy, Debug)]
+pub struct Replays {
+    /// How many in a thousand.
+    pub per_mille: u64,
+    /// How long after the first time, at most.
+    pub latest: Micros,
 }
 
 /// What happens at a time of its own.
@@ -66,6 +77,7 @@ enum Appointment {
     SwitchHears(Report),
     AgentHears(usize, Micros),
     KeysReach(usize, Vec<u8>),
+    ComesAgain(End, Bytes),
 }
 
 /// The rules in force from a time on.
@@ -113,6 +125,8 @@ pub struct World {
     pub backends: Vec<Backend>,
     /// Rules that were in force, in order.
     pub in_force: Vec<InForce>,
+    /// What happened in the world itself.
+    happened: BTreeMap<&'static str, u64>,
     /// What earlier lives of the switch counted.
     past_counts: BTreeMap<&'static str, u64>,
     /// RSTs that should not have been.
@@ -163,6 +177,7 @@ impl World {
             clients: BTreeMap::new(),
             backends,
             in_force: vec![InForce { since: START, rules: 0 }],
+            happened: BTreeMap::new(),
             past_counts: BTreeMap::new(),
             wrong_resets: Vec::new(),
             events: 0,
@@ -321,6 +336,10 @@ impl World {
                     self.backends[backend].hear_time(clock, now);
                 }
             }
+            Appointment::ComesAgain(end, frame) => {
+                self.count("frames_replayed");
+                self.arrive(end, frame);
+            }
             Appointment::KeysReach(backend, keys) => self.backends[backend].set_keys(key_ring(&keys)),
         }
     }
@@ -343,6 +362,10 @@ impl World {
     }
 
     fn suffer(&mut self, fault: Fault) {
+        self.count("faults");
+        if self.has_open_connections() {
+            self.count(fault.name());
+        }
         match fault {
             Fault::AgentGone(backend) => self.agents[backend] = false,
             Fault::AgentBack(backend) => self.agents[backend] = true,
@@ -415,10 +438,31 @@ impl World {
             while let Some((end, frame, copies)) = self.links[link].deliver(self.now) {
                 for _ in 0..copies {
                     self.events += 1;
+                    self.replay_later(end, &frame);
                     self.arrive(end, frame.clone());
                 }
             }
         }
+    }
+
+    /// Keeps a frame between switch and backends, to let it come again much later than any link would.
+    fn replay_later(&mut self, end: End, frame: &Bytes) {
+        let Some(Replays { per_mille, latest }) = self.plan.replays else { return };
+        let is_message = packet::ipv4_of(frame).and_then(|ip| packet::read_udp(ip, HANDOFF_PORT)).is_some();
+        let is_at_an_end = matches!(end, End::Switch | End::Backend(_));
+        if is_message && is_at_an_end && self.chances.between(0, 999) < per_mille {
+            let at = self.now.plus(self.chances.span(Micros(100), latest));
+            self.make(at, Appointment::ComesAgain(end, frame.clone()));
+        }
+    }
+
+    /// Counts something that happened in the world itself.
+    fn count(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
+    fn has_open_connections(&self) -> bool {
+        self.clients.values().any(|client| client.outcome.is_none())
     }
 
     fn arrive(&mut self, end: End, frame: Bytes) {
@@ -514,6 +558,7 @@ impl World {
         }
         self.next_turn = self.now.plus(self.turn);
         if let Some(snapshot) = self.control.changed(self.now) {
+            self.count("usability_changed");
             self.apply(&snapshot);
         }
         let clock = self.switch_clock();
@@ -582,6 +627,12 @@ impl World {
         self.machine.as_ref().map_or(0, Machine::flow_count)
     }
 
+    /// Heads and error pages that the switch keeps.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.machine.as_ref().map_or(0, Machine::held_count)
+    }
+
     /// The switch's flows, as text.
     #[must_use]
     pub fn flows_told(&self) -> String {
@@ -603,6 +654,9 @@ impl World {
         let past = self.past_counts.iter().map(|(name, count)| (*name, *count));
         for (name, count) in present.chain(past) {
             *counts.entry(format!("switch_{name}")).or_default() += count;
+        }
+        for (name, count) in &self.happened {
+            *counts.entry(format!("world_{name}")).or_default() += count;
         }
         for backend in &self.backends {
             for (name, count) in &backend.counts {

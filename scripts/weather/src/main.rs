@@ -98,6 +98,7 @@ impl Arguments {
             reorder: self.reorder,
             reorder_gap: self.reorder_gap,
             reorder_wait: self.reorder_wait,
+            corrupt: Chance::NEVER,
             delay: self.delay,
             jitter: self.jitter,
             jitter_reorders: self.jitter_reorders,

@@ -304,6 +304,11 @@ impl HoldPool {
         }
     }
 
+    /// Returns how many places are taken.
+    pub(super) const fn in_use(&self) -> usize {
+        self.holds.len() - self.free.len()
+    }
+
     /// Takes a place for bytes that start at `first`; `None` when all are taken.
     pub(super) fn acquire(&mut self, first: Seq, now: Micros) -> Option<HoldIndex> {
         let index = self.free.pop()?;

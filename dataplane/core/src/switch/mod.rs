@@ -231,6 +231,11 @@ impl Switch {
         self.flows.len()
     }
 
+    /// Returns how many unfinished or unconfirmed heads and error pages are kept.
+    pub const fn held_count(&self) -> usize {
+        self.holds.in_use()
+    }
+
     /// Lists the next hops and their hardware addresses, as far as known.
     pub fn next_hops(&self) -> impl Iterator<Item = (Ipv4Addr, Option<MacAddress>)> {
         self.neighbors.iter()

@@ -28,7 +28,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Adds what makes it one to an ordinary plan.
     shape: fn(&mut Plan, &mut Chances),
-    /// Counters of which at least one must have moved in each world for the fault to have fired.
+    /// Counters that show that what it is about has happened: each must have moved in some world of a batch, and a world in which
+    /// none has does not count as one of the scenario.
     pub evidence: &'static [&'static str],
     /// What may become of connections.
     pub tolerance: Tolerance,
@@ -53,10 +54,10 @@ impl Scenario {
         plan
     }
 
-    /// Says whether what the scenario is about has happened.
+    /// Says of each piece of evidence whether it is there.
     #[must_use]
-    pub fn has_fired(&self, counts: &Counts) -> bool {
-        self.evidence.is_empty() || self.evidence.iter().any(|name| counts.get(*name).is_some_and(|n| *n > 0))
+    pub fn evidence_in(&self, counts: &Counts) -> Vec<bool> {
+        self.evidence.iter().map(|name| counts.get(*name).is_some_and(|count| *count > 0)).collect()
     }
 }
 
@@ -84,6 +85,7 @@ fn ordinary(chances: &mut Chances) -> Plan {
         conversations: traffic::conversations(count, hosts, chances),
         client_mtus,
         faults: Vec::new(),
+        replays: None,
         control_delay: Micros(chances.between(50, 2_000)),
     }
 }

@@ -8,14 +8,15 @@ use handoff_proto::Micros;
 use crate::chances::Chances;
 use crate::client::script::Ending;
 use crate::fault::{Fault, Timed};
-use crate::oracle::{Losses, Tolerance};
+use crate::oracle::{Losses, Refusals, Tolerance};
 use crate::plan;
 use crate::scenario::{Scenario, chance, traffic};
-use crate::world::Plan;
+use crate::world::{Plan, Replays};
 
-const NONE: Tolerance = Tolerance { losses: Losses::None, refusals: false, unfinished: false };
-const REFUSALS: Tolerance = Tolerance { refusals: true, ..NONE };
-const LOSSES: Tolerance = Tolerance { losses: Losses::Fatal, refusals: true, unfinished: false };
+const NONE: Tolerance = Tolerance { losses: Losses::None, refusals: Refusals::None, unfinished: false };
+const REFUSALS: Tolerance = Tolerance { refusals: Refusals::OfFaulty, ..NONE };
+const LOSSES: Tolerance =
+    Tolerance { losses: Losses::Fatal, refusals: Refusals::OfFaulty, unfinished: false };
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -36,42 +37,42 @@ pub(super) const ALL: &[Scenario] = &[
         name: "pieces",
         about: "clients write their requests in small pieces, over a lossy path",
         shape: pieces,
-        evidence: &["switch_heads_held"],
+        evidence: &["switch_heads_held", "switch_held_repeated"],
         tolerance: Tolerance { unfinished: true, ..NONE },
     },
     Scenario {
         name: "reuse",
         about: "clients open connections from few ports again and again",
         shape: reuse,
-        evidence: &["switch_flows_replaced"],
-        tolerance: Tolerance { losses: Losses::Fatal, ..NONE },
+        evidence: &["switch_flows_replaced", "backend_healed"],
+        tolerance: NONE,
     },
     Scenario {
         name: "agent-gone",
         about: "agents die and come back; what they loaded stays at work",
         shape: agent_gone,
-        evidence: &["switch_handoffs"],
+        evidence: &["world_agent_gone", "world_usability_changed"],
         tolerance: REFUSALS,
     },
     Scenario {
         name: "backend-cut",
         about: "the cable of a backend is cut and mended, or the backend loses power",
         shape: backend_cut,
-        evidence: &["link_cut", "backend_power_lost"],
+        evidence: &["link_cut", "world_power_lost"],
         tolerance: LOSSES,
     },
     Scenario {
         name: "listener-refuses",
         about: "servers stop listening or accepting: handoffs are refused and go elsewhere",
         shape: listener_refuses,
-        evidence: &["backend_refused"],
+        evidence: &["backend_refused", "switch_handoffs_retried"],
         tolerance: REFUSALS,
     },
     Scenario {
         name: "switch-restart",
         about: "the switch is killed and started again, its clock having jumped ahead",
         shape: switch_restart,
-        evidence: &["switch_owners_sought"],
+        evidence: &["switch_owners_sought", "switch_flows_adopted", "world_switch_killed"],
         // What was acknowledged of an unfinished head is lost with the switch (docs/LIMITS.md).
         tolerance: LOSSES,
     },
@@ -79,14 +80,14 @@ pub(super) const ALL: &[Scenario] = &[
         name: "policy-change",
         about: "other rules come into force again and again",
         shape: policy_change,
-        evidence: &["switch_handoffs"],
+        evidence: &["world_rules_changed"],
         tolerance: NONE,
     },
     Scenario {
         name: "key-rotation",
         about: "keys of cookies and tags are rotated",
         shape: key_rotation,
-        evidence: &["switch_handoffs"],
+        evidence: &["world_key_added", "world_key_promoted"],
         tolerance: NONE,
     },
     Scenario {
@@ -105,15 +106,15 @@ pub(super) const ALL: &[Scenario] = &[
         name: "control-delayed",
         about: "what agents and switch say to each other comes late",
         shape: control_delayed,
-        evidence: &["switch_handoffs"],
-        tolerance: REFUSALS,
+        evidence: &["world_control_delayed", "backend_refused"],
+        tolerance: Tolerance { refusals: Refusals::Any, ..NONE },
     },
     Scenario {
         name: "clock-jump",
         about: "agents are wrong about the switch's clock, which may leap by an hour between two lives of it",
         shape: clock_jump,
-        evidence: &["backend_stale", "backend_future"],
-        tolerance: LOSSES,
+        evidence: &["backend_stale", "backend_future", "world_switch_started"],
+        tolerance: Tolerance { refusals: Refusals::Any, ..LOSSES },
     },
     Scenario {
         name: "forgotten",
@@ -123,11 +124,18 @@ pub(super) const ALL: &[Scenario] = &[
         tolerance: NONE,
     },
     Scenario {
+        name: "replays",
+        about: "messages between switch and backends come again, up to a minute later",
+        shape: replays,
+        evidence: &["world_frames_replayed", "backend_stale"],
+        tolerance: NONE,
+    },
+    Scenario {
         name: "everything",
         about: "several of these at once",
         shape: everything,
-        evidence: &["switch_handoffs"],
-        tolerance: Tolerance { unfinished: true, losses: Losses::Any, ..LOSSES },
+        evidence: &["world_faults", "link_lost", "switch_heads_held"],
+        tolerance: Tolerance { losses: Losses::Any, refusals: Refusals::Any, unfinished: true },
     },
 ];
 
@@ -200,6 +208,11 @@ fn agent_gone(plan: &mut Plan, chances: &mut Chances) {
 
 fn backend_cut(plan: &mut Plan, chances: &mut Chances) {
     let (backend, (begin, end)) = (any_backend(chances), trouble(chances, 8_000));
+    // Something to cut: answers that take their time.
+    for script in plan.conversations.iter_mut().filter(|script| script.number % 2 == 0) {
+        script.start = begin;
+        script.requests.iter_mut().for_each(|request| request.think = Micros::from_millis(100));
+    }
     if chances.percent(70) {
         push(plan, begin, Fault::BackendCut(backend));
         push(plan, end, Fault::BackendMended(backend));
@@ -257,6 +270,9 @@ fn table_full(plan: &mut Plan, chances: &mut Chances) {
     for script in &mut plan.conversations {
         script.start = Micros::from_secs(4).plus(Micros::from_millis(script.number * 20));
     }
+    if chances.percent(50) {
+        traffic::in_pieces(&mut plan.conversations, chances);
+    }
 }
 
 fn control_delayed(plan: &mut Plan, chances: &mut Chances) {
@@ -303,9 +319,21 @@ fn forgotten(plan: &mut Plan, chances: &mut Chances) {
     }
 }
 
+fn replays(plan: &mut Plan, chances: &mut Chances) {
+    plan.replays = Some(Replays {
+        per_mille: chances.between(50, 500),
+        latest: chances.pick(&[Micros::from_millis(50), Micros::from_millis(1_900), Micros::from_secs(60)]),
+    });
+    if chances.percent(50) {
+        plan.outside.loss = chance(chances.between(1, 20));
+        plan.at_backends.loss = chance(chances.between(1, 20));
+    }
+}
+
 fn everything(plan: &mut Plan, chances: &mut Chances) {
-    let troubles: [fn(&mut Plan, &mut Chances); 9] = [
+    let troubles: [fn(&mut Plan, &mut Chances); 10] = [
         storm,
+        replays,
         pieces,
         agent_gone,
         backend_cut,
