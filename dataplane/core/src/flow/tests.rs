@@ -201,6 +201,24 @@ fn a_full_table_says_so_and_takes_one_more_after_a_removal() {
     assert!(table.insert(flow(99, START), State::Established).is_ok());
 }
 
+/// The owner of bytes kept for a flow is told by its timer what to do with them, and asking goes by the timer, too.
+#[test]
+fn a_flow_with_bytes_kept_for_it_ends_in_time_though_others_need_room_all_the_while() {
+    for state in [State::Asking, State::Unconfirmed, State::Established, State::Closing] {
+        let mut table = table();
+        let id = table.insert(flow(1, START), state).expect("room");
+        table.get_mut(id).expect("inserted").hold = Some(HoldIndex(0));
+        let mut now = START;
+        while table.expired(now, &mut 64).is_none() {
+            now = now.plus(Micros::from_millis(1));
+            assert_eq!(table.evict(now), None, "something is kept for it");
+            let latest = Micros(timeout(&SETTINGS, state).0 / 4 * 5).plus(Micros::from_millis(1));
+            assert!(now.since(START) <= latest, "{state:?} lived for {:?}", now.since(START));
+        }
+        assert!(now.since(START) >= timeout(&SETTINGS, state), "{state:?}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u16, State),
