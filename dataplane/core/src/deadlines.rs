@@ -131,6 +131,9 @@ mod tests {
 
     use super::*;
 
+    /// Enough for a heap of five levels, in which what moves up or down has a choice of ways.
+    const ROOM: u16 = 24;
+
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Set(u16, u64),
@@ -140,25 +143,25 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (0..9u16, 0..100u64).prop_map(|(number, due)| Step::Set(number, due)),
-            (0..9u16).prop_map(Step::Cancel),
-            (0..100u64).prop_map(Step::Pop),
+            4 => (0..=ROOM, 0..100u64).prop_map(|(number, due)| Step::Set(number, due)),
+            2 => (0..=ROOM).prop_map(Step::Cancel),
+            1 => (0..100u64).prop_map(Step::Pop),
         ]
     }
 
     proptest! {
-        /// As an ordered map would have it; number 8 has no room and never comes due.
+        /// As an ordered map would have it; number [`ROOM`] has no room and never comes due.
         #[test]
         fn deadlines_come_due_in_order_whatever_was_moved_or_taken_back(
             steps in proptest::collection::vec(step(), 0..200),
         ) {
-            let mut deadlines = Deadlines::new(8);
+            let mut deadlines = Deadlines::new(ROOM);
             let mut model: BTreeMap<u16, u64> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Set(number, due) => {
                         deadlines.set(number, Micros(due));
-                        if number < 8 {
+                        if number < ROOM {
                             model.insert(number, due);
                         }
                     }
@@ -173,6 +176,16 @@ mod tests {
                     }
                 }
             }
+            // Whatever happened, what is left comes in order, and each number has its place again.
+            let mut left: Vec<u64> = model.values().copied().collect();
+            left.sort_unstable();
+            for due in left {
+                let number = deadlines.pop(Micros(u64::MAX));
+                prop_assert_eq!(number.and_then(|number| model.remove(&number)), Some(due));
+            }
+            (0..ROOM).for_each(|number| deadlines.set(number, Micros(u64::from(ROOM - number))));
+            let again: Vec<u16> = core::iter::from_fn(|| deadlines.pop(Micros(ROOM.into()))).collect();
+            prop_assert_eq!(again, (0..ROOM).rev().collect::<Vec<u16>>());
         }
     }
 }

@@ -171,15 +171,20 @@ impl FlowTable {
     }
 
     fn evict_from(&mut self, class: Class, quiet: Micros, now: Micros) -> Option<FlowId> {
-        let quiet = quiet.min(self.queue(class).timeout); // looking at them puts off their own end
+        let Queue { first: mut at, timeout, .. } = *self.queue(class);
         for _ in 0..EVICTION_LOOKS_MAX {
-            let (first, slot) = self.first(class)?;
+            let slot = self.slot(at)?;
+            let (idle, next) = (now.since(slot.flow.last_seen), slot.link.next);
             // A flow with bytes kept for it has something left to do.
-            if now.since(slot.flow.last_seen) >= quiet && slot.flow.hold.is_none() {
-                return Some(FlowId(first));
+            if idle >= quiet.min(timeout) && slot.flow.hold.is_none() {
+                return Some(FlowId(at));
             }
-            self.dequeue(first, class);
-            self.enqueue(first, class, now);
+            // Going to the back puts a flow's own end off: not when its time is up.
+            if idle < timeout {
+                self.dequeue(at, class);
+                self.enqueue(at, class, now);
+            }
+            at = next;
         }
         None
     }
