@@ -4,8 +4,9 @@
 //! holds no `unsafe`, and knows of the world only what its arguments say: [`Frame`] and [`Micros`] per packet,
 //! [`Settings`] and [`Entropy`] at start, [`Snapshot`] whenever control has something new.
 //!
-//! The rooms `wire`, `cookie`, `flow`, `http`, `policy`, `tunnel` and `neighbor` do not know each other; only
-//! [`switch`] composes them. `docs/ARCHITECTURE.md` draws the arrows.
+//! The rooms `wire`, `cookie`, `flow`, `http`, `tls`, `policy`, `tunnel` and `neighbor` do not know each other; only
+//! [`switch`] composes them. `docs/ARCHITECTURE.md` draws the arrows. `tls`, and of `http` what finds the end of a request,
+//! stand ready and are not composed yet.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::indexing_slicing)]
@@ -22,6 +23,7 @@ pub mod metrics;
 pub mod neighbor;
 pub mod policy;
 pub mod switch;
+pub mod tls;
 pub mod tunnel;
 pub mod verdict;
 pub mod wire;

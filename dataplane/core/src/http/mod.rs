@@ -1,14 +1,21 @@
-//! Request heads of HTTP/1 (RFC 9112): enough of them to dispatch by, and not a byte more; and what is answered to those
-//! that cannot be served.
+//! Request heads of HTTP/1 (RFC 9112): enough of them to dispatch by, and not a byte more; what is answered to those that
+//! cannot be served; and where a request ends.
 //!
 //! Parsing is `httparse`'s. This room adds what it leaves open: a bound on bytes, one host, the forms of the request target.
 //! It is given the bytes of the stream from the first one on and never keeps any.
+//!
+//! [`Framing`], [`Body`] and [`Chunked`] find the end of a request in the client's stream. The switch does not use them yet:
+//! it chooses a backend once per connection. They stand ready for choosing anew with each request.
 
+mod chunked;
+mod framing;
 mod refusal;
 
 use core::mem::MaybeUninit;
 use core::net::Ipv6Addr;
 
+pub use chunked::{Chunked, EXTENSION_BYTES_MAX, SIZE_DIGITS_MAX, TRAILER_BYTES_MAX, TRAILER_COUNT_MAX};
+pub use framing::{Body, Fed, Framing, LENGTH_BYTES_MAX, Unclear};
 pub use refusal::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
 
 /// Header fields a head may have.

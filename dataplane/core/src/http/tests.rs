@@ -92,4 +92,31 @@ proptest! {
         let expected = Head { method: "GET", host: Some(&host), path: &path, bytes: text.len() };
         prop_assert_eq!(parse(&bytes), Parsed::Complete(expected));
     }
+
+    /// A head may come in any pieces: the first answer that is not `Partial` is that for all the bytes there will be.
+    #[test]
+    fn a_head_fed_by_single_bytes_is_the_whole_head(
+        method in "(GET|POST|CONNECT|OPTIONS|x)",
+        blank in "( |  |\t)",
+        target in "(/[!-~\u{b5}]{0,9}|\\*|http://[a-z./?]{0,9}|[ -~]{0,5})",
+        version in "(HTTP/1\\.1|HTTP/1\\.0|HTTP/2\\.0|HTT)",
+        end in "(\r\n|\n|\r|)",
+        fields in proptest::collection::vec(
+            (
+                "(Host|[A-Za-z-]{0,6})",
+                "(:|: | :|)",
+                "([a-z.:\\[\\]]{0,6}|[ -~\t\u{7f}\u{0}\u{b5}]{0,9})",
+                "(\r\n|\r\n|\r\n|\n|\r|)",
+            ),
+            0..6,
+        ),
+        behind: Vec<u8>,
+    ) {
+        let mut text = format!("{method}{blank}{target} {version}{end}");
+        fields.iter().for_each(|(name, colon, value, end)| text += &format!("{name}{colon}{value}{end}"));
+        text += "\r\n";
+        let bytes = [text.as_bytes(), &behind].concat();
+        let first = (0..=bytes.len()).map(|cut| parse(&bytes[..cut])).find(|parsed| *parsed != Parsed::Partial);
+        prop_assert_eq!(first.unwrap_or(Parsed::Partial), parse(&bytes));
+    }
 }

@@ -8,8 +8,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use baton_core::http::{self, Body, Fed, Framing, Parsed};
 use baton_core::switch::Learned;
-use baton_core::{Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict};
+use baton_core::{
+    Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict, tls,
+};
 use common::backend::mine;
 use common::client::{BARE, Client, USUAL, get, len};
 use common::packets::{ACK, FIN, arp, ethernet, icmp_echo, ipv4, read_message, read_tcp, udp};
@@ -422,4 +425,31 @@ fn arp_and_ping_allocate_nothing() {
         bench.poll("questions");
     }
     assert_eq!(bench.counters.event(Event::ArpAnnouncements), 9);
+}
+
+#[test]
+fn finding_a_requests_end_and_reading_a_hello_allocate_nothing() {
+    let stream =
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
+    let (ended, count) = allocations(|| {
+        let Parsed::Complete(head) = http::parse(stream) else { return None };
+        let (head, body) = stream.split_at(head.bytes);
+        Some(Body::new(Framing::of(head).ok()?).feed(body))
+    });
+    assert_eq!((ended, count), (Some(Ok(Fed::Ended(23))), 0));
+
+    // A hello with a server name, two protocols and nothing else, in two records.
+    let extensions = b"\0\0\0\x06\0\x04\0\0\x01a\0\x10\0\x07\0\x05\x02h2\x01x";
+    let head = [
+        b"\x16\x03\x01\0\x05\x01\0\0\x40\x03\x16\x03\x01\0\x3f\x03".as_slice(),
+        &[7; 32],
+        b"\0\0\x02\x13\x01\x01\0\0\x15",
+    ];
+    let stream = [&head.concat()[..], extensions].concat();
+    let mut scratch = [0; tls::HELLO_BYTES_MAX];
+    let (protocols, count) = allocations(|| match tls::parse(&stream, &mut scratch) {
+        tls::Parsed::Complete(hello) => hello.server_name.map(|_| hello.protocols.count()),
+        _ => None,
+    });
+    assert_eq!((protocols, count), (Some(2), 0));
 }
