@@ -13,7 +13,7 @@ use baton_core::switch;
 use handoff_proto::keys::Key;
 use handoff_proto::{KeyId, KeyRing, Micros, Vip};
 
-use crate::plan;
+use crate::addresses;
 
 /// How often an agent reports.
 pub const REPORT_INTERVAL: Micros = Micros::from_millis(150);
@@ -40,7 +40,7 @@ struct Known {
 
 /// The switch's side of the control plane.
 pub struct Control {
-    known: [Known; plan::BACKEND_COUNT],
+    known: [Known; addresses::BACKEND_COUNT],
     rules: usize,
     keys: KeyRing,
     published: Vec<bool>,
@@ -50,7 +50,7 @@ impl Control {
     /// Starts without having heard of anybody.
     #[must_use]
     pub fn new(rules: usize, keys: KeyRing) -> Self {
-        Self { known: Default::default(), rules, keys, published: vec![false; plan::BACKEND_COUNT] }
+        Self { known: Default::default(), rules, keys, published: vec![false; addresses::BACKEND_COUNT] }
     }
 
     /// Takes a report.
@@ -92,12 +92,12 @@ impl Control {
     pub fn snapshot(&mut self, now: Micros) -> Arc<Snapshot> {
         self.published = self.usable(now);
         let (pools, rules) = rule_set(self.rules);
-        let backends = (0..plan::BACKEND_COUNT).zip(&self.published);
+        let backends = (0..addresses::BACKEND_COUNT).zip(&self.published);
         Arc::new(Snapshot {
-            vips: vec![Vip { address: plan::VIP.0.into(), port: plan::VIP.1 }],
+            vips: vec![Vip { address: addresses::VIP.0.into(), port: addresses::VIP.1 }],
             backends: backends
                 .map(|(number, usable)| switch::Backend {
-                    address: plan::backend(number).into(),
+                    address: addresses::backend(number).into(),
                     usable: *usable,
                 })
                 .collect(),

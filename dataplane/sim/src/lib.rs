@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod backend;
 pub mod body;
 pub mod capture;
@@ -20,7 +21,6 @@ pub mod link;
 pub mod machine;
 pub mod oracle;
 pub mod packet;
-pub mod plan;
 pub mod router;
 pub mod run;
 pub mod scenario;

@@ -11,9 +11,9 @@ use baton_core::{
 };
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
+use crate::addresses::mac;
 use crate::chances::Chances;
 use crate::packet::{self, Bytes};
-use crate::plan::mac;
 
 const HEADROOM: usize = 128;
 const TAILROOM: usize = 128;

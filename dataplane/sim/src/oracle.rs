@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use handoff_proto::{FourTuple, Micros};
 
+use crate::addresses;
 use crate::backend::server::{Ran, Server};
 use crate::client::script::Ending;
 use crate::client::{Client, Outcome};
 use crate::control;
-use crate::plan;
 use crate::world::{START, World};
 
 /// What may become of connections in a scenario beside being complete.
@@ -170,10 +170,10 @@ fn served(world: &World) -> Vec<Served<'_>> {
 
 fn tuple_of(client: &Client) -> FourTuple {
     FourTuple {
-        client: plan::client(client.script.host).into(),
+        client: addresses::client(client.script.host).into(),
         client_port: client.script.port,
-        vip: plan::VIP.0.into(),
-        vip_port: plan::VIP.1,
+        vip: addresses::VIP.0.into(),
+        vip_port: addresses::VIP.1,
     }
 }
 

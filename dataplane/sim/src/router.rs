@@ -5,9 +5,9 @@ use core::net::Ipv4Addr;
 use handoff_proto::Micros;
 use smoltcp::wire::{ArpOperation, ArpRepr, EthernetAddress, Ipv4Packet};
 
+use crate::addresses::{self, mac};
 use crate::link::End;
 use crate::packet::{self, Bytes};
-use crate::plan::{self, mac};
 
 /// How often it asks for a hardware address it lacks.
 const ASK_INTERVAL: Micros = Micros::from_millis(200);
@@ -43,29 +43,29 @@ impl Router {
         now: Micros,
         out: &mut Vec<(End, Bytes)>,
     ) -> Option<(End, EthernetAddress)> {
-        if let Some(host) = plan::client_of(destination) {
+        if let Some(host) = addresses::client_of(destination) {
             return Some((End::RouterToClient(host), mac::client(host)));
         }
-        match plan::backend_of(destination) {
-            Some(plan::ROUTED_BACKEND) => {
-                let number = plan::ROUTED_BACKEND;
+        match addresses::backend_of(destination) {
+            Some(addresses::ROUTED_BACKEND) => {
+                let number = addresses::ROUTED_BACKEND;
                 return Some((End::RouterToBackend(number), mac::backend(number)));
             }
             Some(number) => return Some((End::RouterToFabric, mac::backend(number))),
             None => {}
         }
-        if destination == plan::SWITCH {
+        if destination == addresses::SWITCH {
             return Some((End::RouterToFabric, mac::SWITCH));
         }
-        if destination != plan::VIP.0 {
+        if destination != addresses::VIP.0 {
             return None;
         }
         if self.vip_mac.is_none() && self.asked.is_none_or(|asked| now.since(asked) >= ASK_INTERVAL) {
             self.asked = Some(now);
             let question = packet::arp(
                 ArpOperation::Request,
-                (plan::ROUTER, mac::ROUTER),
-                (plan::VIP.0, EthernetAddress::default()),
+                (addresses::ROUTER, mac::ROUTER),
+                (addresses::VIP.0, EthernetAddress::default()),
             );
             out.push((End::RouterToFabric, question));
         }
@@ -83,13 +83,13 @@ impl Router {
         else {
             return;
         };
-        if *source_protocol_addr == plan::VIP.0 {
+        if *source_protocol_addr == addresses::VIP.0 {
             self.vip_mac = Some(*source_hardware_addr);
         }
-        if *operation == ArpOperation::Request && *target_protocol_addr == plan::ROUTER {
+        if *operation == ArpOperation::Request && *target_protocol_addr == addresses::ROUTER {
             let answer = packet::arp(
                 ArpOperation::Reply,
-                (plan::ROUTER, mac::ROUTER),
+                (addresses::ROUTER, mac::ROUTER),
                 (*source_protocol_addr, *source_hardware_addr),
             );
             out.push((End::RouterToFabric, answer));

@@ -48,17 +48,8 @@ pub fn run(scenario: &Scenario, seed: u64, captures: bool) -> Report {
 }
 
 fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
-    let plan = scenario.plan(seed);
-    let last_start = plan.conversations.iter().map(|script| script.start).max().unwrap_or(Micros(0));
-    let patience = plan.conversations.iter().map(|script| script.patience).max().unwrap_or(Micros(0));
-    let count = plan.conversations.len();
-    let mut world = World::new(plan, seed, captures.then(Capture::default));
-    let begin = world.calm_since().max(START.plus(last_start));
-    world.run_until(begin.plus(patience).plus(CALM), |world| {
-        world.now > begin
-            && world.clients.len() == count
-            && world.clients.values().all(|client| client.outcome.is_some())
-    });
+    let mut world = World::new(scenario.plan(seed), seed, captures.then(Capture::default));
+    let_connections_end(&mut world);
     let mut findings = oracle::judge(&world, &scenario.tolerance);
     world.slow_down();
     let deadline = world.now.plus(REST);
@@ -75,4 +66,18 @@ fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
         counts,
         capture: world.capture,
     }
+}
+
+/// Runs a world until all its connections have ended, or should have.
+pub fn let_connections_end(world: &mut World) {
+    let scripts = &world.plan.conversations;
+    let count = scripts.len();
+    let last_start = scripts.iter().map(|script| script.start).max().unwrap_or(Micros(0));
+    let patience = scripts.iter().map(|script| script.patience).max().unwrap_or(Micros(0));
+    let begin = world.calm_since().max(START.plus(last_start));
+    world.run_until(begin.plus(patience).plus(CALM), |world| {
+        world.now > begin
+            && world.clients.len() == count
+            && world.clients.values().all(|client| client.outcome.is_some())
+    });
 }

@@ -3,6 +3,7 @@
 //! [`rules`] decides what a message is good for, [`socket`] is what the kernel makes of a handoff, [`server`] answers
 //! requests. This file is the interface: it reads messages and writes answers as `docs/PROTOCOL.md` says.
 
+mod message;
 pub mod rules;
 pub mod server;
 pub mod socket;
@@ -10,14 +11,15 @@ pub mod socket;
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
-use handoff_proto::header::{Detail, HEADER_BYTES, LCORE_ANY};
-use handoff_proto::tcp::{MSS_MIN, Negotiated, TcpState};
+use handoff_proto::header::{Detail, LCORE_ANY};
+use handoff_proto::tcp::{Negotiated, TcpState};
 use handoff_proto::{
     FRESHNESS_FUTURE, FRESHNESS_PAST, FourTuple, Generation, HANDOFF_PORT, Header, KeyRing, MessageType,
     Micros,
 };
 use smoltcp::wire::{ArpOperation, ArpRepr, EthernetAddress};
 
+use crate::backend::message::{Message, Ways};
 use crate::backend::rules::{Fate, Handoff, Holder, Record, Step};
 use crate::backend::server::Server;
 use crate::backend::socket::{HandedOff, HostSettings, sequence};
@@ -515,64 +517,5 @@ impl Backend {
         let message = [&header.emit(tuple, &key.tag_key())[..], inner].concat();
         let packet = packet::udp((self.place.address, ways.port), (ways.switch, HANDOFF_PORT), &message);
         out.push(packet::ethernet(ways.own, ways.peer, &packet));
-    }
-}
-
-/// How an answer goes back.
-#[derive(Clone, Copy, Debug)]
-struct Ways {
-    own: EthernetAddress,
-    peer: EthernetAddress,
-    switch: Ipv4Addr,
-    /// The UDP source port, which an answer keeps.
-    port: u16,
-}
-
-/// A handoff message, read.
-struct Message<'a> {
-    frame: &'a [u8],
-    header: Header,
-    covered: [u8; handoff_proto::header::TAGGED_BYTES],
-    tag: handoff_proto::Tag,
-    tuple: FourTuple,
-    inner: &'a [u8],
-    ways: Ways,
-}
-
-impl<'a> Message<'a> {
-    fn read(frame: &'a [u8], from: (Ipv4Addr, u16), payload: &'a [u8]) -> Option<Self> {
-        let (header, tag) = Header::parse(payload).ok()?;
-        let covered = payload.first_chunk()?;
-        let inner = payload.get(HEADER_BYTES..)?;
-        let (own, peer) = packet::addresses(frame)?;
-        let ip = smoltcp::wire::Ipv4Packet::new_checked(inner).ok()?;
-        // As in the programs: exactly as long as the tunnel says, TCP, without options.
-        let is_exact = usize::from(ip.total_len()) == inner.len() && ip.header_len() == 20;
-        if !is_exact || ip.next_header() != smoltcp::wire::IpProtocol::Tcp {
-            return None;
-        }
-        let tcp = smoltcp::wire::TcpPacket::new_checked(inner.get(20..)?).ok()?;
-        let tuple = FourTuple {
-            client: ip.src_addr().into(),
-            client_port: tcp.src_port(),
-            vip: ip.dst_addr().into(),
-            vip_port: tcp.dst_port(),
-        };
-        let ways = Ways { own, peer, switch: from.0, port: from.1 };
-        // What the kernel would not take for an MSS.
-        let is_possible = header.kind != MessageType::Handoff || header.negotiated.mss >= MSS_MIN;
-        (is_possible && !tcp.syn()).then_some(Self {
-            frame,
-            header,
-            covered: *covered,
-            tag,
-            tuple,
-            inner,
-            ways,
-        })
-    }
-
-    fn is_authentic(&self, key: &handoff_proto::TagKey) -> bool {
-        self.tag.verify(key, &self.covered, &self.tuple)
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use baton_weather::Chance;
 use handoff_proto::Micros;
 
+use crate::addresses;
 use crate::chances::Chances;
 use crate::client::script::Ending;
 use crate::fault::{Fault, Timed};
 use crate::oracle::{Losses, Refusals, Tolerance};
-use crate::plan;
 use crate::scenario::{Scenario, chance, traffic};
 use crate::world::{Plan, Replays};
 
@@ -195,7 +195,7 @@ fn push(plan: &mut Plan, at: Micros, fault: Fault) {
 }
 
 fn any_backend(chances: &mut Chances) -> usize {
-    chances.position(plan::BACKEND_COUNT)
+    chances.position(addresses::BACKEND_COUNT)
 }
 
 fn agent_gone(plan: &mut Plan, chances: &mut Chances) {
@@ -222,7 +222,7 @@ fn backend_cut(plan: &mut Plan, chances: &mut Chances) {
 }
 
 fn listener_refuses(plan: &mut Plan, chances: &mut Chances) {
-    for backend in 0..plan::BACKEND_COUNT {
+    for backend in 0..addresses::BACKEND_COUNT {
         if backend > 0 && chances.percent(40) {
             continue;
         }

@@ -1,0 +1,128 @@
+//! What can be said of a world: for the oracle, and for reports.
+
+use std::collections::BTreeMap;
+
+use handoff_proto::Micros;
+
+use super::{START, World, WrongReset};
+use crate::addresses;
+use crate::machine::Machine;
+use crate::packet::{self, Segment};
+
+impl World {
+    /// A connection whose client has read bytes of a server that still has it is none of the switch's to end.
+    pub(super) fn judge_reset(&mut self, frame: &[u8]) {
+        let Some(segment) = packet::ipv4_of(frame).and_then(Segment::read) else { return };
+        if !segment.tcp.rst() || segment.source != addresses::VIP {
+            return;
+        }
+        let tuple = segment.tuple_from_vip();
+        let is_served = self.backends.iter().enumerate().any(|(number, backend)| {
+            !self.has_had_fatal_fault(number)
+                && backend.socket(&tuple).is_some_and(|socket| !socket.server().written.is_empty())
+        });
+        let host = addresses::client_of(segment.destination.0);
+        let is_read = self.clients.values().any(|client| {
+            Some(client.script.host) == host
+                && client.script.port == segment.destination.1
+                && client.outcome.is_none()
+                && !client.read.is_empty()
+        });
+        if is_served && is_read {
+            self.wrong_resets.push(WrongReset { tuple, at: self.now });
+        }
+    }
+
+    /// Counts something that happened in the world itself.
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.happened.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn has_open_connections(&self) -> bool {
+        self.clients.values().any(|client| client.outcome.is_none())
+    }
+
+    /// Says whether a fault that ends connections has met a backend by now.
+    #[must_use]
+    pub fn has_had_fatal_fault(&self, backend: usize) -> bool {
+        self.plan.faults.iter().any(|timed| {
+            timed.fault.backend() == Some(backend)
+                && timed.fault.may_end_connections()
+                && START.plus(timed.at) <= self.now
+        })
+    }
+
+    /// Says whether any fault has met a backend by now.
+    #[must_use]
+    pub fn has_had_fault(&self, backend: usize) -> bool {
+        let faults = &self.plan.faults;
+        faults.iter().any(|timed| timed.fault.backend() == Some(backend) && START.plus(timed.at) <= self.now)
+    }
+
+    /// When the last fault is over.
+    #[must_use]
+    pub fn calm_since(&self) -> Micros {
+        START.plus(self.plan.faults.iter().map(|timed| timed.at).max().unwrap_or(Micros(0)))
+    }
+
+    /// Flows of the switch.
+    #[must_use]
+    pub fn flow_count(&self) -> usize {
+        self.machine.as_ref().map_or(0, Machine::flow_count)
+    }
+
+    /// Heads and error pages that the switch keeps.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.machine.as_ref().map_or(0, Machine::held_count)
+    }
+
+    /// The switch's flows, as text.
+    #[must_use]
+    pub fn flows_told(&self) -> String {
+        let flows = self.machine.iter().flat_map(Machine::flows);
+        flows.map(|flow| format!("{} {:?}", flow.tuple, flow.state)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Frames that went round the lcores without end.
+    #[must_use]
+    pub fn circles(&self) -> u64 {
+        self.machine.as_ref().map_or(0, |machine| machine.circles)
+    }
+
+    /// What all lives of the switch, the backends and the cables counted, by name.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        let present = self.machine.iter().flat_map(Machine::counts);
+        let past = self.past_counts.iter().map(|(name, count)| (*name, *count));
+        for (name, count) in present.chain(past) {
+            *counts.entry(format!("switch_{name}")).or_default() += count;
+        }
+        for (name, count) in &self.happened {
+            *counts.entry(format!("world_{name}")).or_default() += count;
+        }
+        for backend in &self.backends {
+            for (name, count) in &backend.counts {
+                *counts.entry(format!("backend_{name}")).or_default() += count;
+            }
+        }
+        for link in &self.links {
+            let weather = link.counters();
+            let told = [
+                ("received", weather.received),
+                ("lost", weather.lost),
+                ("duplicated", weather.duplicated),
+                ("reordered", weather.reordered),
+                ("corrupted", weather.corrupted),
+                ("overflowed", weather.overflowed),
+                ("too_long", link.too_long),
+                ("cut", link.cut),
+            ];
+            for (name, count) in told {
+                *counts.entry(format!("link_{name}")).or_default() += count;
+            }
+        }
+        counts
+    }
+}
