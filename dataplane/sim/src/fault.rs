@@ -27,6 +27,8 @@ pub enum Fault {
     SwitchKilled,
     /// It is started again, with a clock that has jumped ahead by so much meanwhile.
     SwitchStarted(Micros),
+    /// The switch does nothing for so long; what comes waits in its NIC.
+    SwitchStalled(Micros),
     /// Other rules come into force: those with this number.
     RulesChanged(usize),
     /// A new key joins the ring, behind the present one, everywhere.
@@ -57,6 +59,7 @@ impl Fault {
             Self::QueueDrained(_) => "queue_drained",
             Self::SwitchKilled => "switch_killed",
             Self::SwitchStarted(_) => "switch_started",
+            Self::SwitchStalled(_) => "switch_stalled",
             Self::RulesChanged(_) => "rules_changed",
             Self::KeyAdded => "key_added",
             Self::KeyPromoted => "key_promoted",

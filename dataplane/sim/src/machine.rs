@@ -17,6 +17,8 @@ use crate::packet::{self, Bytes};
 
 const HEADROOM: usize = 128;
 const TAILROOM: usize = 128;
+/// The stream of chances that a machine draws from.
+const STREAM_MACHINE: u64 = 3;
 /// Frames that may wait for an lcore, as in `baton-switch`.
 const STEERED_COUNT_MAX: usize = 256;
 /// How often a frame may be handed on before the machine calls it a circle.
@@ -27,6 +29,9 @@ pub struct Machine {
     lcores: Vec<Seat>,
     /// Decides which lcore a flow is received by.
     hash_seed: u64,
+    /// In how many calls in a thousand the core finds no buffer, and what decides in which.
+    buffers_lacking: u64,
+    chances: Chances,
     /// Frames that went from lcore to lcore without end.
     pub circles: u64,
 }
@@ -41,12 +46,16 @@ struct Seat {
 struct Out {
     frames: Vec<Bytes>,
     news: Vec<Learned>,
+    /// Whether there are buffers.
+    is_blocked: bool,
 }
 
 impl Outbox for Out {
     fn transmit(&mut self, frame: &[u8]) -> bool {
-        self.frames.push(frame.to_vec());
-        true
+        if !self.is_blocked {
+            self.frames.push(frame.to_vec());
+        }
+        !self.is_blocked
     }
 
     fn share(&mut self, news: Learned) {
@@ -81,7 +90,21 @@ impl Machine {
             )?;
             lcores.push(Seat { switch, counters });
         }
-        Ok(Self { lcores, hash_seed: chances.bits(), circles: 0 })
+        let hash_seed = chances.bits();
+        let chances = Chances::new(hash_seed, STREAM_MACHINE);
+        Ok(Self { lcores, hash_seed, buffers_lacking: 0, chances, circles: 0 })
+    }
+
+    /// Lets the core find no buffer for what it sends beside a frame, in so many calls in a thousand.
+    #[must_use]
+    pub fn lacking_buffers(mut self, per_mille: u64) -> Self {
+        self.buffers_lacking = per_mille;
+        self
+    }
+
+    fn out(&mut self) -> Out {
+        let is_blocked = self.buffers_lacking > 0 && self.chances.between(0, 999) < self.buffers_lacking;
+        Out { is_blocked, ..Out::default() }
     }
 
     /// Publishes a snapshot to all lcores.
@@ -119,7 +142,7 @@ impl Machine {
         let mut buffer = vec![0; HEADROOM + frame.len() + TAILROOM];
         buffer[HEADROOM..HEADROOM + frame.len()].copy_from_slice(&frame);
         let mut view = Frame::new(&mut buffer, HEADROOM, frame.len())?;
-        let mut out = Out::default();
+        let mut out = self.out();
         let verdict = self.lcores.get_mut(lcore)?.switch.receive(&mut view, now, &mut out);
         let after = view.bytes().to_vec();
         self.take_out(lcore, out, now, sent);
@@ -135,7 +158,7 @@ impl Machine {
     pub fn poll(&mut self, now: Micros) -> Vec<Bytes> {
         let mut sent = Vec::new();
         for lcore in 0..self.lcores.len() {
-            let mut out = Out::default();
+            let mut out = self.out();
             self.lcores[lcore].switch.poll(now, &mut out);
             self.take_out(lcore, out, now, &mut sent);
         }

@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 use handoff_proto::FourTuple;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol,
-    Ipv4Packet, TcpPacket, UdpPacket,
+    Ipv4Packet, TcpPacket, TcpRepr, UdpPacket,
 };
 
 /// An Ethernet frame, without preamble and checksum.
@@ -167,5 +167,28 @@ pub fn udp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: &[u8]
     udp.set_dst_port(destination.1);
     udp.set_len(u16::try_from(length).unwrap_or(u16::MAX));
     udp.payload_mut().copy_from_slice(payload);
+    packet
+}
+
+/// Makes a TCP segment in its IPv4 packet.
+#[must_use]
+pub fn tcp(repr: &TcpRepr<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    let length = IPV4_BYTES + repr.buffer_len();
+    let mut packet = vec![0; length];
+    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
+    ip.set_version(4);
+    ip.set_header_len(20);
+    ip.set_total_len(u16::try_from(length).unwrap_or(u16::MAX));
+    ip.set_hop_limit(64);
+    ip.set_next_header(IpProtocol::Tcp);
+    ip.set_src_addr(source);
+    ip.set_dst_addr(destination);
+    ip.fill_checksum();
+    repr.emit(
+        &mut TcpPacket::new_unchecked(&mut packet[IPV4_BYTES..]),
+        &source.into(),
+        &destination.into(),
+        &smoltcp::phy::ChecksumCapabilities::default(),
+    );
     packet
 }

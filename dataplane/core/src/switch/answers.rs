@@ -165,6 +165,11 @@ impl Switch {
             self.forget(id);
             return Ok(Verdict::Absorb);
         }
+        // A stray packet, or a later segment that came first, made the switch ask before there was a flow to ask for. The answer, late
+        // or repeated, says nothing of the connection that has been made since. A burst has one time for all its packets.
+        if answer.header.issued <= flow.created {
+            return Err(DropReason::AnswerGone);
+        }
         // Without a generation the backend remembers nothing of the 4-tuple. An older one than the flow's means that its handoff
         // is still on its way, and asked questions (WHO-HAS) may have overtaken it.
         let is_current = known == flow.generation || known == Generation(0);

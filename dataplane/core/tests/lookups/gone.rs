@@ -1,7 +1,7 @@
 //! A backend says that it has no socket for a packet: what that means in each state of the flow.
 
 use baton_core::flow::State;
-use baton_core::{DropReason, Event, Verdict};
+use baton_core::{DropReason, Event, Micros, Verdict};
 
 use crate::common::client::{Client, get, len};
 use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame, read_message};
@@ -150,6 +150,7 @@ fn a_packet_of_an_earlier_connection_does_not_end_the_new_one() {
     let old = Client { peer_isn: client.peer_isn.wrapping_sub(1000), ..client.clone() };
     let late = report(backend, &old.ack(sent), 0, world.now);
     check(&mut world, &client, &late, Fate::Kept, "an older acknowledgment");
+    world.pass(Micros(1));
     let now = report(backend, &client.ack(sent), 0, world.now);
     check(&mut world, &client, &now, Fate::Reset, "its own");
 }
@@ -163,6 +164,7 @@ fn a_connection_that_was_found_by_a_reset_can_end_as_any_other() {
     let asked = ask(&mut world, &rst.frame());
     let socket = Socket { snd_nxt: client.peer_isn.wrapping_add(1), ..Socket::of(&asked[0]) };
     world.give(&socket.mine(&asked[0]).frame());
+    world.pass(Micros(1));
     let report = report(0, &client.data(0, b"x"), 0, world.now);
     check(&mut world, &client, &report, Fate::Reset, "found by a RST");
 }
@@ -180,5 +182,24 @@ fn who_has_no_flow_or_no_backend_yet_is_left_alone() {
         check(&mut world, &client, &report, Fate::Kept, name);
         client.port += 1;
         world.connect(&mut client);
+    }
+}
+
+#[test]
+fn what_was_asked_before_the_first_segment_came_says_nothing_of_its_flow() {
+    // A later packet overtakes the first data, by a little or within one burst: the switch asks for it, and all deny.
+    for gap in [Micros(0), INTERVAL] {
+        let mut world = World::new();
+        let mut client = Client::new();
+        world.connect(&mut client);
+        let request = get("/files/a");
+        let asked = ask(&mut world, &client.ack(len(&request)));
+        world.pass(gap);
+        let backend = backend_of(&world.give(&client.data(0, &request)).message());
+        client.read = 100;
+        assert_eq!(world.give(&client.ack(len(&request))).verdict, Verdict::Forward);
+        // The denial of the backend that has the connection by now was on its way all the time, or comes again.
+        check(&mut world, &client, &denial(&asked[backend]), Fate::Kept, "older than the flow");
+        assert_eq!(world.flow(client.tuple()).map(|flow| flow.state), Some(State::Established));
     }
 }

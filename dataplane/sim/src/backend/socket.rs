@@ -10,12 +10,10 @@ use handoff_proto::header::Header;
 use handoff_proto::tcp::TcpState;
 use handoff_proto::{Micros, Seq};
 use smoltcp::socket::tcp;
-use smoltcp::wire::{
-    IpProtocol, Ipv4Packet, TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
-};
+use smoltcp::wire::{TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use crate::backend::server::Server;
-use crate::packet::{IPV4_BYTES, Segment};
+use crate::packet::{self, IPV4_BYTES, Segment};
 use crate::stack::{Stack, StackSettings, timestamp_at};
 
 /// How long a server repeats what nobody acknowledges: about what Linux takes (tcp_retries2).
@@ -87,7 +85,7 @@ impl HandedOff {
             timestamp: negotiated.timestamps.then_some(TcpTimestampRepr { tsval: header.tsval, tsecr: 0 }),
             payload: &[],
         };
-        stack.take(ip_packet(&syn, client.0, vip.0));
+        stack.take(packet::tcp(&syn, client.0, vip.0));
         let answer = stack.poll(now).pop()?;
         let (own_isn, own_shift) = read_syn_ack(&answer)?;
         let ack = TcpRepr {
@@ -101,7 +99,7 @@ impl HandedOff {
             timestamp: negotiated.timestamps.then_some(TcpTimestampRepr { tsval: header.tsval, tsecr: 0 }),
             ..syn
         };
-        stack.take(ip_packet(&ack, client.0, vip.0));
+        stack.take(packet::tcp(&ack, client.0, vip.0));
         stack.poll(now);
         let announced = negotiated.wscale.map_or(0, |scale| scale.receive);
         Some(Self {
@@ -274,27 +272,6 @@ fn read_syn_ack(packet: &[u8]) -> Option<(Seq, u8)> {
     }
     let is_answer = segment.tcp.syn() && segment.tcp.ack();
     is_answer.then_some((sequence(segment.tcp.seq_number()), shift))
-}
-
-fn ip_packet(repr: &TcpRepr<'_>, source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
-    let length = IPV4_BYTES + repr.buffer_len();
-    let mut packet = vec![0; length];
-    let mut ip = Ipv4Packet::new_unchecked(&mut packet[..]);
-    ip.set_version(4);
-    ip.set_header_len(20);
-    ip.set_total_len(u16::try_from(length).unwrap_or(u16::MAX));
-    ip.set_hop_limit(64);
-    ip.set_next_header(IpProtocol::Tcp);
-    ip.set_src_addr(source);
-    ip.set_dst_addr(destination);
-    ip.fill_checksum();
-    repr.emit(
-        &mut TcpPacket::new_unchecked(&mut packet[IPV4_BYTES..]),
-        &source.into(),
-        &destination.into(),
-        &smoltcp::phy::ChecksumCapabilities::default(),
-    );
-    packet
 }
 
 /// smoltcp's sequence number.

@@ -86,6 +86,8 @@ fn ordinary(chances: &mut Chances) -> Plan {
         client_mtus,
         faults: Vec::new(),
         replays: None,
+        forgeries: 0,
+        buffers_lacking: 0,
         control_delay: Micros(chances.between(50, 2_000)),
     }
 }

@@ -131,6 +131,20 @@ pub(super) const ALL: &[Scenario] = &[
         tolerance: NONE,
     },
     Scenario {
+        name: "forgeries",
+        about: "a stranger makes up segments of every kind in the clients' names, without knowing their numbers",
+        shape: forgeries,
+        evidence: &["world_segments_forged", "switch_owners_sought"],
+        tolerance: NONE,
+    },
+    Scenario {
+        name: "stalls",
+        about: "the switch stands still now and then, and often has no buffer for what it wants to send",
+        shape: stalls,
+        evidence: &["world_switch_stalled", "switch_transmit_failed"],
+        tolerance: Tolerance { unfinished: true, ..REFUSALS },
+    },
+    Scenario {
         name: "everything",
         about: "several of these at once",
         shape: everything,
@@ -330,10 +344,28 @@ fn replays(plan: &mut Plan, chances: &mut Chances) {
     }
 }
 
+fn forgeries(plan: &mut Plan, chances: &mut Chances) {
+    plan.forgeries = chances.between(50, 600);
+}
+
+fn stalls(plan: &mut Plan, chances: &mut Chances) {
+    plan.buffers_lacking = chances.between(1, 300);
+    for _ in 0..chances.between(1, 6) {
+        let at = chances.span(Micros::from_secs(2), traffic::OPENING);
+        let span = Micros::from_millis(chances.pick(&[1, 20, 100, 300, 1_000]));
+        push(plan, at, Fault::SwitchStalled(span));
+    }
+    if chances.percent(50) {
+        traffic::in_pieces(&mut plan.conversations, chances);
+    }
+}
+
 fn everything(plan: &mut Plan, chances: &mut Chances) {
-    let troubles: [fn(&mut Plan, &mut Chances); 10] = [
+    let troubles: [fn(&mut Plan, &mut Chances); 12] = [
         storm,
         replays,
+        forgeries,
+        stalls,
         pieces,
         agent_gone,
         backend_cut,

@@ -1,11 +1,12 @@
 //! A world: clients, a router, a fabric, the switch, backends, the cables between them, and what goes wrong, on one virtual clock.
 
 mod account;
+mod forgery;
 mod network;
 mod plan;
 mod suffering;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use baton_core::{Network, Settings};
 use handoff_proto::{FourTuple, Micros};
@@ -42,6 +43,7 @@ enum Appointment {
     AgentHears(usize, Micros),
     KeysReach(usize, Vec<u8>),
     ComesAgain(End, Bytes),
+    SomebodyForges,
 }
 
 /// The rules in force from a time on.
@@ -75,6 +77,9 @@ pub struct World {
     cables: BTreeMap<End, (usize, usize)>,
     router: Router,
     machine: Option<Machine>,
+    /// Until when the switch does nothing, and the frames that wait for it meanwhile.
+    stalled_until: Micros,
+    backlog: VecDeque<Bytes>,
     control: Control,
     keys: Vec<u8>,
     clock_ahead: Micros,
@@ -130,6 +135,8 @@ impl World {
             cables: BTreeMap::new(),
             router: Router::default(),
             machine: None,
+            stalled_until: Micros(0),
+            backlog: VecDeque::new(),
             control: Control::new(0, key_ring(&keys)),
             keys,
             clock_ahead: Micros(0),
@@ -157,6 +164,7 @@ impl World {
         for (number, start) in starts.into_iter().enumerate() {
             world.make(START.plus(start), Appointment::Opens(number));
         }
+        world.plan_forgeries();
         for Timed { at, fault } in world.plan.faults.clone() {
             world.make(START.plus(at), Appointment::Goes(fault));
         }
@@ -185,7 +193,7 @@ impl World {
         let snapshot = self.control.snapshot(self.now);
         let (settings, clock) = (self.settings(), self.switch_clock());
         match Machine::start(self.plan.lcores, &settings, &snapshot, &mut self.chances, clock) {
-            Ok(machine) => self.machine = Some(machine),
+            Ok(machine) => self.machine = Some(machine.lacking_buffers(self.plan.buffers_lacking)),
             Err(error) => panic!("a plan's settings work: {error}"),
         }
         self.next_turn = self.now;
@@ -273,6 +281,7 @@ impl World {
                     self.backends[backend].hear_time(clock, now);
                 }
             }
+            Appointment::SomebodyForges => self.forge(),
             Appointment::ComesAgain(end, frame) => {
                 self.count("frames_replayed");
                 self.arrive(end, frame);
@@ -325,6 +334,9 @@ impl World {
     fn turn_switch(&mut self) {
         if self.now < self.next_turn {
             return;
+        }
+        while let Some(frame) = self.backlog.pop_front() {
+            self.switch_takes(frame);
         }
         self.next_turn = self.now.plus(self.turn);
         if let Some(snapshot) = self.control.changed(self.now) {

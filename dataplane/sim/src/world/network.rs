@@ -8,6 +8,9 @@ use crate::addresses::{self, mac};
 use crate::link::{End, FabricPort, Link};
 use crate::packet::{self, Bytes, Segment};
 
+/// Frames that wait in the NIC while the switch does nothing.
+const RING_FRAMES: usize = 512;
+
 impl World {
     pub(super) fn lay_cables(&mut self, seed: u64) {
         let mut cables: Vec<([End; 2], Conditions, u16)> = Vec::new();
@@ -65,13 +68,8 @@ impl World {
         }
         match end {
             End::Fabric(port) => self.bridge(port, frame),
-            End::Switch => {
-                let clock = self.switch_clock();
-                if let Some(machine) = &mut self.machine {
-                    let sent = machine.receive(frame, clock);
-                    self.switch_sends(sent);
-                }
-            }
+            End::Switch if self.now < self.stalled_until => self.wait_for_switch(frame),
+            End::Switch => self.switch_takes(frame),
             End::Backend(number) => {
                 let mut out = Vec::new();
                 self.backends[number].receive(&frame, self.now, &mut out);
@@ -83,6 +81,23 @@ impl World {
                 self.router.receive(&frame, self.now, &mut out);
                 out.into_iter().for_each(|(end, frame)| self.send(end, frame));
             }
+        }
+    }
+
+    /// The NIC keeps what it has room for.
+    fn wait_for_switch(&mut self, frame: Bytes) {
+        if self.backlog.len() < RING_FRAMES {
+            self.backlog.push_back(frame);
+        } else {
+            self.count("frames_missed");
+        }
+    }
+
+    pub(super) fn switch_takes(&mut self, frame: Bytes) {
+        let clock = self.switch_clock();
+        if let Some(machine) = &mut self.machine {
+            let sent = machine.receive(frame, clock);
+            self.switch_sends(sent);
         }
     }
 

@@ -33,6 +33,10 @@ pub struct Plan {
     pub faults: Vec<Timed>,
     /// How many frames between switch and backends come again, and from how long on to how long after they came first.
     pub replays: Option<Replays>,
+    /// How many segments a stranger makes up who knows who talks to whom, and nothing of their numbers.
+    pub forgeries: u64,
+    /// How many of the frames that the switch sends beside others find no buffer, in a thousand.
+    pub buffers_lacking: u64,
     /// How long messages between agents and switch take.
     pub control_delay: Micros,
 }

@@ -28,6 +28,10 @@ impl World {
             Fault::QueueFull(backend) => self.backends[backend].is_crowded = true,
             Fault::QueueDrained(backend) => self.backends[backend].is_crowded = false,
             Fault::SwitchKilled => self.kill_switch(),
+            Fault::SwitchStalled(span) => {
+                self.stalled_until = self.now.plus(span);
+                self.next_turn = self.stalled_until;
+            }
             Fault::SwitchStarted(jump) => {
                 self.clock_ahead = self.clock_ahead.plus(jump);
                 self.control = Control::new(self.control.rules(), key_ring(&self.keys));
@@ -77,6 +81,7 @@ impl World {
     }
 
     fn kill_switch(&mut self) {
+        self.backlog.clear();
         if let Some(machine) = self.machine.take() {
             for (name, count) in machine.counts() {
                 *self.past_counts.entry(name).or_default() += count;
