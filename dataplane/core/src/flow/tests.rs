@@ -17,6 +17,7 @@ const SETTINGS: FlowSettings = FlowSettings {
     established: Micros::from_millis(2_000),
     closing: Micros::from_millis(1_200),
     answered: Micros::from_millis(600),
+    unclaimed: Micros::from_millis(300),
 };
 /// Timeouts for the model: an established flow can be idle for longer than its eviction takes.
 const SLOW: FlowSettings = FlowSettings {
@@ -27,6 +28,7 @@ const SLOW: FlowSettings = FlowSettings {
     established: Micros::from_millis(20_000),
     closing: Micros::from_millis(12_000),
     answered: Micros::from_millis(6_000),
+    unclaimed: Micros::from_millis(3_000),
 };
 const START: Micros = Micros::from_secs(1_000);
 
@@ -66,17 +68,20 @@ fn table() -> FlowTable {
 
 #[test]
 fn every_event_in_every_state() {
-    use State::{Answered, Asking, Closing, ClosingUnconfirmed, Established, Holding, Unconfirmed};
+    use State::{
+        Answered, Asking, Closing, ClosingUnconfirmed, Established, Holding, Unclaimed, Unconfirmed,
+    };
     #[rustfmt::skip]
     let expected = [
-        // from                Dispatch            Confirm       Finish              Reset                     Claim        Refuse
-        (Asking,             [Some(Unconfirmed),   Some(Asking), Some(Asking),       None,                     Some(Established), Some(Answered)]),
-        (Holding,            [Some(Unconfirmed),   Some(Holding), Some(Holding),     None,                     Some(Holding), Some(Answered)]),
-        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Unconfirmed), Some(Answered)]),
-        (Established,        [Some(Established),   Some(Established), Some(Closing), Some(Closing),            Some(Established), Some(Established)]),
-        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Answered)]),
-        (Closing,            [Some(Closing); 6]),
-        (Answered,           [Some(Answered),      Some(Answered), Some(Answered),   None,                     Some(Answered), Some(Answered)]),
+        // from                Dispatch            Confirm       Finish              Reset                     Claim               Deny            Refuse
+        (Asking,             [Some(Unconfirmed),   Some(Asking), Some(Asking),       None,                     Some(Established), Some(Unclaimed), Some(Answered)]),
+        (Unclaimed,          [Some(Unclaimed),     Some(Unclaimed), Some(Unclaimed), None,                     Some(Established), Some(Unclaimed), Some(Unclaimed)]),
+        (Holding,            [Some(Unconfirmed),   Some(Holding), Some(Holding),     None,                     Some(Holding), Some(Holding), Some(Answered)]),
+        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Unconfirmed), Some(Unconfirmed), Some(Answered)]),
+        (Established,        [Some(Established),   Some(Established), Some(Closing), Some(Closing),            Some(Established), Some(Established), Some(Established)]),
+        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Answered)]),
+        (Closing,            [Some(Closing); 7]),
+        (Answered,           [Some(Answered),      Some(Answered), Some(Answered),   None,                     Some(Answered), Some(Answered), Some(Answered)]),
     ];
     assert_eq!(expected.map(|(state, _)| state), State::ALL);
     for (state, row) in expected {
@@ -112,6 +117,7 @@ fn refusals_are_remembered_up_to_the_number_of_attempts() {
 fn a_flow_polled_often_lives_for_its_timeout_and_at_most_a_quarter_more() {
     let step = Micros::from_millis(10);
     for (state, timeout) in [
+        (State::Unclaimed, SETTINGS.unclaimed),
         (State::Holding, SETTINGS.holding),
         (State::Unconfirmed, SETTINGS.unconfirmed),
         (State::Established, SETTINGS.established),
@@ -243,6 +249,7 @@ struct Known {
 const fn timeout(settings: &FlowSettings, state: State) -> Micros {
     match state {
         State::Asking => settings.asking,
+        State::Unclaimed => settings.unclaimed,
         State::Holding => settings.holding,
         State::Unconfirmed => settings.unconfirmed,
         State::Established => settings.established,
@@ -302,10 +309,11 @@ proptest! {
                     // In which order flows give way, and how long they must have been quiet.
                     let rank = |known: &Known| {
                         let (rank, quiet_s) = match known.state {
-                            State::Asking => (0, 0),
-                            State::Closing | State::ClosingUnconfirmed => (1, 1),
-                            State::Established => (2, 10),
-                            State::Unconfirmed => (3, 8), // no longer than its timeout
+                            State::Unclaimed => (0, 0),
+                            State::Asking => (1, 0),
+                            State::Closing | State::ClosingUnconfirmed => (2, 1),
+                            State::Established => (3, 10),
+                            State::Unconfirmed => (4, 8), // no longer than its timeout
                             State::Holding | State::Answered => return None,
                         };
                         let is_quiet = now.since(known.last_seen) >= Micros::from_secs(quiet_s);
