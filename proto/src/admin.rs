@@ -158,7 +158,7 @@ pub struct Flow {
     pub tuple: FourTuple,
     /// Name of the backend that has it; none while its request head is unfinished.
     pub backend: Option<String>,
-    /// `asking`, `holding`, `unconfirmed`, `established`, `closing-unconfirmed`, `closing` or `answered`.
+    /// `asking`, `unclaimed`, `holding`, `unconfirmed`, `established`, `closing-unconfirmed`, `closing` or `answered`.
     pub state: String,
     /// Milliseconds since its first byte came.
     pub age_ms: u64,

@@ -9,7 +9,11 @@ use baton_sim::scenario;
 const PINNED: &[(&str, u64, &str)] = &[
     ("storm", 67, "reset after 3 s, because its first segment was lost while later ones had come"),
     ("storm", 184, "the same, by a bare acknowledgment of a doubled SYN-ACK"),
-    ("everything", 22, "reset while it was served, by a repeated denial of what was asked before its first segment came"),
+    (
+        "everything",
+        22,
+        "reset while it was served, by a repeated denial of what was asked before its first segment came",
+    ),
 ];
 
 #[test]

@@ -37,6 +37,8 @@ pub struct FlowSettings {
     pub closing: Micros,
     /// For flows whose request the switch answered itself, from then on.
     pub answered: Micros,
+    /// For flows that no backend has, from the end of the search on.
+    pub unclaimed: Micros,
 }
 
 /// What makes a socket of the base segment: the fields of the handoff header that stay the same for a flow.
@@ -104,7 +106,7 @@ pub struct Search {
 pub struct Flow {
     /// Whose it is.
     pub tuple: FourTuple,
-    /// Which backend has it; meaningless while [`State::Asking`], [`State::Holding`] or [`State::Answered`].
+    /// Which backend has it; meaningless unless [`State::has_backend`].
     pub backend: BackendIndex,
     /// The pool it was chosen from, for the next choice if the backend refuses.
     pub pool: PoolIndex,
@@ -131,7 +133,8 @@ pub struct Flow {
     /// When its first byte came.
     pub created: Micros,
     /// When its client's last packet came. Stands still while [`State::Holding`] and
-    /// [`State::Answered`]: a head that grows buys no time. While [`State::Asking`], when the backends were last asked.
+    /// [`State::Answered`]: a head that grows buys no time. While [`State::Asking`] and [`State::Unclaimed`], when the backends were
+    /// last asked.
     pub last_seen: Micros,
 }
 

@@ -19,11 +19,20 @@ pub(super) enum Class {
     Established,
     Closing,
     Answered,
+    Unclaimed,
 }
 
 impl Class {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Asking, Self::Holding, Self::Unconfirmed, Self::Established, Self::Closing, Self::Answered];
+    /// Every class, in the order in which flows are listed and looked at: those that matter least come last.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Asking,
+        Self::Holding,
+        Self::Unconfirmed,
+        Self::Established,
+        Self::Closing,
+        Self::Answered,
+        Self::Unclaimed,
+    ];
 
     pub(super) const fn of(state: State) -> Self {
         match state {
@@ -33,6 +42,7 @@ impl Class {
             State::Established => Self::Established,
             State::ClosingUnconfirmed | State::Closing => Self::Closing,
             State::Answered => Self::Answered,
+            State::Unclaimed => Self::Unclaimed,
         }
     }
 }

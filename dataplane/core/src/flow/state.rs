@@ -5,6 +5,8 @@
 pub enum State {
     /// It is not known who has it; the backends are asked.
     Asking,
+    /// All were asked in vain. What its client sends next decides: it may be the lost beginning of a new connection.
+    Unclaimed,
     /// The request head is unfinished; no backend is chosen.
     Holding,
     /// Handed off; every packet carries the handoff header, so that a lost or reordered handoff needs nothing else.
@@ -32,20 +34,23 @@ pub enum Event {
     Reset,
     /// A backend says that it has the connection.
     Claim,
+    /// Every backend that could have it says that it does not.
+    Deny,
     /// The request cannot be served: the switch answers it.
     Refuse,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 6] =
-        [Self::Dispatch, Self::Confirm, Self::Finish, Self::Reset, Self::Claim, Self::Refuse];
+    pub const ALL: [Self; 7] =
+        [Self::Dispatch, Self::Confirm, Self::Finish, Self::Reset, Self::Claim, Self::Deny, Self::Refuse];
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Asking,
+        Self::Unclaimed,
         Self::Holding,
         Self::Unconfirmed,
         Self::Established,
@@ -59,12 +64,13 @@ impl State {
     pub const fn after(self, event: Event) -> Option<Self> {
         Some(match (self, event) {
             // No backend has anything of it that we know of: with its client, it is over.
-            (Self::Asking | Self::Holding | Self::Answered, Event::Reset) => return None,
+            (Self::Asking | Self::Unclaimed | Self::Holding | Self::Answered, Event::Reset) => return None,
             // An error page goes to clients that only the switch has spoken to.
             (Self::Asking | Self::Holding | Self::Unconfirmed | Self::ClosingUnconfirmed, Event::Refuse) => {
                 Self::Answered
             }
-            (Self::Asking, Event::Claim) => Self::Established,
+            (Self::Asking | Self::Unclaimed, Event::Claim) => Self::Established,
+            (Self::Asking, Event::Deny) => Self::Unclaimed,
             (Self::Asking | Self::Holding, Event::Dispatch) => Self::Unconfirmed,
 
             (Self::Unconfirmed, Event::Confirm) => Self::Established,
@@ -75,20 +81,34 @@ impl State {
 
             // Everything else changes nothing.
             (Self::Asking, Event::Confirm | Event::Finish) => Self::Asking,
-            (Self::Holding, Event::Confirm | Event::Finish | Event::Claim) => Self::Holding,
-            (Self::Unconfirmed, Event::Dispatch | Event::Claim) => Self::Unconfirmed,
-            (Self::Established, Event::Dispatch | Event::Confirm | Event::Claim | Event::Refuse) => {
-                Self::Established
-            }
-            (Self::ClosingUnconfirmed, Event::Dispatch | Event::Finish | Event::Reset | Event::Claim) => {
-                Self::ClosingUnconfirmed
-            }
+            (
+                Self::Unclaimed,
+                Event::Dispatch | Event::Confirm | Event::Finish | Event::Deny | Event::Refuse,
+            ) => Self::Unclaimed,
+            (Self::Holding, Event::Confirm | Event::Finish | Event::Claim | Event::Deny) => Self::Holding,
+            (Self::Unconfirmed, Event::Dispatch | Event::Claim | Event::Deny) => Self::Unconfirmed,
+            (
+                Self::Established,
+                Event::Dispatch | Event::Confirm | Event::Claim | Event::Deny | Event::Refuse,
+            ) => Self::Established,
+            (
+                Self::ClosingUnconfirmed,
+                Event::Dispatch | Event::Finish | Event::Reset | Event::Claim | Event::Deny,
+            ) => Self::ClosingUnconfirmed,
             (Self::Closing, _) => Self::Closing,
             (
                 Self::Answered,
-                Event::Dispatch | Event::Confirm | Event::Finish | Event::Claim | Event::Refuse,
+                Event::Dispatch | Event::Confirm | Event::Finish | Event::Claim | Event::Deny | Event::Refuse,
             ) => Self::Answered,
         })
+    }
+
+    /// Says whether it was handed off to a backend, or found at one.
+    pub const fn has_backend(self) -> bool {
+        match self {
+            Self::Asking | Self::Unclaimed | Self::Holding | Self::Answered => false,
+            Self::Unconfirmed | Self::Established | Self::ClosingUnconfirmed | Self::Closing => true,
+        }
     }
 
     /// Says whether the backend's socket is known to exist, so that packets need no handoff header.

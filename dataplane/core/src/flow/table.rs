@@ -61,6 +61,7 @@ impl FlowTable {
                     Class::Established => settings.established,
                     Class::Closing => settings.closing,
                     Class::Answered => settings.answered,
+                    Class::Unclaimed => settings.unclaimed,
                 })
             }),
         }
@@ -157,10 +158,11 @@ impl FlowTable {
         None
     }
 
-    /// Returns a flow to give up for the sake of a new one; it must then be removed. First go those whose owner is looked for, then
-    /// closing ones, then idle ones: their backends are asked for them when their clients go on.
+    /// Returns a flow to give up for the sake of a new one; it must then be removed. First go those that nobody has, then those whose
+    /// owner is looked for, closing ones, and idle ones: backends are asked for any of them when its client goes on.
     pub fn evict(&mut self, now: Micros) -> Option<FlowId> {
         [
+            (Class::Unclaimed, Micros(0)),
             (Class::Asking, Micros(0)),
             (Class::Closing, EVICTION_QUIET),
             (Class::Established, EVICTION_IDLE),
@@ -216,7 +218,7 @@ impl FlowTable {
     }
 
     const fn queue(&self, class: Class) -> &Queue {
-        let [asking, holding, unconfirmed, established, closing, answered] = &self.queues;
+        let [asking, holding, unconfirmed, established, closing, answered, unclaimed] = &self.queues;
         match class {
             Class::Asking => asking,
             Class::Holding => holding,
@@ -224,11 +226,12 @@ impl FlowTable {
             Class::Established => established,
             Class::Closing => closing,
             Class::Answered => answered,
+            Class::Unclaimed => unclaimed,
         }
     }
 
     const fn queue_mut(&mut self, class: Class) -> &mut Queue {
-        let [asking, holding, unconfirmed, established, closing, answered] = &mut self.queues;
+        let [asking, holding, unconfirmed, established, closing, answered, unclaimed] = &mut self.queues;
         match class {
             Class::Asking => asking,
             Class::Holding => holding,
@@ -236,6 +239,7 @@ impl FlowTable {
             Class::Established => established,
             Class::Closing => closing,
             Class::Answered => answered,
+            Class::Unclaimed => unclaimed,
         }
     }
 

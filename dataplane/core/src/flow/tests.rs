@@ -15,6 +15,7 @@ const SETTINGS: FlowSettings = FlowSettings {
     established: Micros::from_millis(2_000),
     closing: Micros::from_millis(1_200),
     answered: Micros::from_millis(600),
+    unclaimed: Micros::from_millis(300),
 };
 const START: Micros = Micros::from_secs(1_000);
 
@@ -54,17 +55,20 @@ fn table() -> FlowTable {
 
 #[test]
 fn every_event_in_every_state() {
-    use State::{Answered, Asking, Closing, ClosingUnconfirmed, Established, Holding, Unconfirmed};
+    use State::{
+        Answered, Asking, Closing, ClosingUnconfirmed, Established, Holding, Unclaimed, Unconfirmed,
+    };
     #[rustfmt::skip]
     let expected = [
-        // from                Dispatch            Confirm       Finish              Reset                     Claim        Refuse
-        (Asking,             [Some(Unconfirmed),   Some(Asking), Some(Asking),       None,                     Some(Established), Some(Answered)]),
-        (Holding,            [Some(Unconfirmed),   Some(Holding), Some(Holding),     None,                     Some(Holding), Some(Answered)]),
-        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Unconfirmed), Some(Answered)]),
-        (Established,        [Some(Established),   Some(Established), Some(Closing), Some(Closing),            Some(Established), Some(Established)]),
-        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Answered)]),
-        (Closing,            [Some(Closing); 6]),
-        (Answered,           [Some(Answered),      Some(Answered), Some(Answered),   None,                     Some(Answered), Some(Answered)]),
+        // from                Dispatch            Confirm       Finish              Reset                     Claim               Deny            Refuse
+        (Asking,             [Some(Unconfirmed),   Some(Asking), Some(Asking),       None,                     Some(Established), Some(Unclaimed), Some(Answered)]),
+        (Unclaimed,          [Some(Unclaimed),     Some(Unclaimed), Some(Unclaimed), None,                     Some(Established), Some(Unclaimed), Some(Unclaimed)]),
+        (Holding,            [Some(Unconfirmed),   Some(Holding), Some(Holding),     None,                     Some(Holding), Some(Holding), Some(Answered)]),
+        (Unconfirmed,        [Some(Unconfirmed),   Some(Established), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Unconfirmed), Some(Unconfirmed), Some(Answered)]),
+        (Established,        [Some(Established),   Some(Established), Some(Closing), Some(Closing),            Some(Established), Some(Established), Some(Established)]),
+        (ClosingUnconfirmed, [Some(ClosingUnconfirmed), Some(Closing), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(ClosingUnconfirmed), Some(Answered)]),
+        (Closing,            [Some(Closing); 7]),
+        (Answered,           [Some(Answered),      Some(Answered), Some(Answered),   None,                     Some(Answered), Some(Answered), Some(Answered)]),
     ];
     assert_eq!(expected.map(|(state, _)| state), State::ALL);
     for (state, row) in expected {
@@ -100,6 +104,7 @@ fn refusals_are_remembered_up_to_the_number_of_attempts() {
 fn a_flow_polled_often_lives_for_its_timeout_and_at_most_a_quarter_more() {
     let step = Micros::from_millis(10);
     for (state, timeout) in [
+        (State::Unclaimed, SETTINGS.unclaimed),
         (State::Holding, SETTINGS.holding),
         (State::Unconfirmed, SETTINGS.unconfirmed),
         (State::Established, SETTINGS.established),
@@ -210,6 +215,7 @@ fn a_flow_with_bytes_kept_for_it_ends_in_time_though_others_need_room_all_the_wh
 const fn timeout(settings: &FlowSettings, state: State) -> Micros {
     match state {
         State::Asking => settings.asking,
+        State::Unclaimed => settings.unclaimed,
         State::Holding => settings.holding,
         State::Unconfirmed => settings.unconfirmed,
         State::Established => settings.established,

@@ -144,7 +144,7 @@ impl Switch {
         let (flow, state) = self.flows.get(id).ok_or(DropReason::AnswerGone)?;
         let known = answer.header.generation;
         match state {
-            State::Asking => return self.denied(answer, id, from, now, out),
+            State::Asking | State::Unclaimed => return self.denied(answer, id, from, now, out),
             State::Holding | State::Answered => return Err(DropReason::AnswerGone),
             State::Unconfirmed | State::Established | State::ClosingUnconfirmed | State::Closing => {}
         }

@@ -1,7 +1,7 @@
 //! Connections nobody here knows: the backends are asked whose they are (WHO-HAS), and the one that has it says so (MINE).
 //!
 //! After a start of the switch every connection is such a one. Its packets are dropped until its backend is found: TCP sends
-//! them again. Only when several questions found no owner is the client reset.
+//! them again. Only when several questions found no owner, and its client still goes on with it after a while, is it reset.
 
 use handoff_proto::tcp::{MSS_MIN, TcpState};
 use handoff_proto::{Generation, MessageType, Micros, Negotiated};
@@ -14,7 +14,7 @@ use crate::metrics::{DropReason, Event};
 use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::tunnel::Answer;
 use crate::verdict::Verdict;
-use crate::wire::{TcpAnswer, Way};
+use crate::wire::{self, TcpAnswer, Way};
 
 /// How long a question waits for its answer.
 pub(super) const ASK_INTERVAL: Micros = Micros::from_millis(100);
@@ -31,10 +31,17 @@ pub(super) const QUESTIONS_PER_SECOND: u32 = 50_000;
 /// enough that a socket left over from another connection hardly ever fits.
 pub(super) const FIT_BYTES: u32 = 1 << 26;
 
-/// How long a connection must have been known to be nobody's before its client is reset. A new one whose first segment got lost looks
-/// just like that until its client sends it again, which is what the time is for.
-const UNOWNED_AFTER: Micros = Micros::from_secs(3);
+/// How long an unfinished search keeps its client's further packets from beginning another.
+const SEARCH_KEPT: Micros = Micros::from_secs(3);
+/// For how long what a client sends on a connection that is nobody's is dropped before it is answered with a RST. A new connection
+/// whose first segment got lost looks just like that until its client sends it again: after 1, 3 and 7 s by the timers of
+/// RFC 6298, so that two losses in a row do no harm.
+const UNOWNED_AFTER: Micros = Micros::from_secs(5);
+/// How long a connection that is nobody's is remembered. No client's repetitions are further apart, however long it has been at it:
+/// the longest timer of Linux is 120 s, its keepalive probes are 75 s apart.
+pub(super) const UNCLAIMED_TIMEOUT: Micros = Micros::from_secs(125);
 const _: () = assert!(UNOWNED_AFTER.0 >= LEARNING.0, "nobody is reset while the switch learns");
+const _: () = assert!(UNCLAIMED_TIMEOUT.0 > UNOWNED_AFTER.0, "what is remembered is used");
 /// Of how many backends denials are kept; those behind them are taken to agree.
 const DENIALS_MAX: usize = 64;
 
@@ -94,23 +101,79 @@ impl Switch {
             flow.search.is_reset = true;
             return Err(DropReason::UnknownFlow);
         }
-        // A stray packet of the past made the switch ask: the first data of a new connection need not wait for that.
-        if segment.flags.ack
+        if self.is_first_data(arrival) {
+            return self.first_after_all(frame, arrival, id, out);
+        }
+        self.note_newest(arrival, id);
+        Err(DropReason::UnknownFlow)
+    }
+
+    /// Decides about a segment of a connection that no backend has. Like TCP itself the switch resets nobody but in answer to
+    /// what he sends (RFC 9293, section 3.5.2), and only one who had the time to repeat what may have got lost.
+    pub(super) fn unclaimed(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        arrival.verify(frame)?;
+        let segment = &arrival.segment;
+        if segment.flags.rst {
+            self.forget(id); // there is nobody to tell
+            return Err(DropReason::UnknownFlow);
+        }
+        if self.is_first_data(arrival) {
+            return self.first_after_all(frame, arrival, id, out);
+        }
+        if let Some(verdict) = self.idle(frame, arrival)? {
+            return Ok(verdict); // a new connection, whose client has said nothing yet
+        }
+        let (flow, _) = self.flows.get(id).ok_or(DropReason::UnknownFlow)?;
+        let (denied, age) = (flow.search.denied, arrival.now.since(flow.created));
+        if age < UNOWNED_AFTER {
+            self.note_newest(arrival, id);
+            return Err(DropReason::UnknownFlow);
+        }
+        self.forget(id);
+        if !self.is_denied_by_all(denied) {
+            return self.ask(arrival, out); // a backend has turned up since
+        }
+        self.counters.count(Event::FlowsUnowned);
+        self.reply(frame, arrival, &wire::reset_for(segment), Event::ResetsSent)
+    }
+
+    /// Says whether a segment is the first data of a new connection.
+    fn is_first_data(&self, arrival: &Arrival) -> bool {
+        let segment = &arrival.segment;
+        segment.flags.ack
             && segment.payload_bytes > 0
             && self.cookie_holds(arrival, segment.seq.sub(1)).is_some()
-        {
-            let previous = self.forget(id).map(|flow| flow.generation);
-            self.counters.count(Event::FlowsReplaced);
-            return self.unknown(frame, arrival, previous, out);
-        }
-        // The answers are judged by the newest packet: the first may have been anybody's.
+    }
+
+    /// What made the switch ask was a stray packet of the past, or overtook the first data of a new connection, which need not
+    /// wait for that.
+    fn first_after_all(
+        &mut self,
+        frame: &mut Frame<'_>,
+        arrival: &Arrival,
+        id: FlowId,
+        out: &mut impl Outbox,
+    ) -> Result<Verdict, DropReason> {
+        let previous = self.forget(id).map(|flow| flow.generation);
+        self.counters.count(Event::FlowsReplaced);
+        self.unknown(frame, arrival, previous, out)
+    }
+
+    /// The answers of backends are judged by the newest packet: the first may have been anybody's.
+    fn note_newest(&mut self, arrival: &Arrival, id: FlowId) {
+        let segment = &arrival.segment;
         if segment.flags.ack
             && let Some(flow) = self.flows.get_mut(id)
         {
             (flow.base.seq, flow.base.ack, flow.sent_until) = (segment.seq, segment.ack, segment.end());
             flow.search.is_reset = false;
         }
-        Err(DropReason::UnknownFlow)
     }
 
     /// Takes a question to every backend out of the allowance; says whether there was any left.
@@ -173,7 +236,7 @@ impl Switch {
         if !answers_a_question_for(flow, answer) {
             return Err(DropReason::AnswerUnexpected);
         }
-        let is_second = state != State::Asking;
+        let is_second = state.has_backend();
         if is_second && flow.backend == from {
             // Of an older generation, it is the socket that the handoff on its way will replace. A backend that has forgotten the
             // generation (0) has the very socket if its numbers fit.
@@ -253,7 +316,7 @@ impl Switch {
     /// No backend has said in time that it has a connection: asks again, and at last gives it up.
     pub(super) fn asking_expired(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
         let Some((flow, _)) = self.flows.get(id) else { return };
-        let (search, age) = (flow.search, now.since(flow.created));
+        let (search, age, may_be_new) = (flow.search, now.since(flow.created), flow.reopened.is_some());
         if flow.hold.is_some() {
             if search.count < ASK_COUNT_MAX || self.is_waiting_for_backends(id, now) {
                 self.ask_for_held(id, now, out);
@@ -269,13 +332,12 @@ impl Switch {
                 self.counters.count_drop(DropReason::AskLimit);
                 self.forget(id); // its client's next packet asks again
             }
-        } else if age < UNOWNED_AFTER {
+        } else if !search.is_reset && !may_be_new && self.is_denied_by_all(search.denied) {
+            self.live(id, Life::Deny, now);
+        } else if age < SEARCH_KEPT {
             self.flows.renew(id, now);
-        } else if search.is_reset || !self.is_denied_by_all(search.denied) {
-            self.forget(id);
         } else {
-            self.counters.count(Event::FlowsUnowned);
-            self.abandon(id, out);
+            self.forget(id);
         }
     }
 
@@ -283,7 +345,9 @@ impl Switch {
     fn is_denied_by_all(&self, denied: u64) -> bool {
         let usable =
             self.snapshot.backends.iter().take(DENIALS_MAX).enumerate().filter(|(_, backend)| backend.usable);
-        usable.map(|(at, _)| 1_u64 << at).all(|bit| denied & bit != 0)
+        let mut bits = usable.map(|(at, _)| 1_u64 << at).peekable();
+        // Where none is usable, agents may still be turning up.
+        bits.peek().is_some() && bits.all(|bit| denied & bit != 0)
     }
 
     /// Says whether no backend can be given a held request yet, since the switch has just started: agents and next hops are

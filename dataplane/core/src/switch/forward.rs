@@ -53,6 +53,7 @@ impl Switch {
         match state {
             State::Holding => return self.more_data(frame, arrival, id, out),
             State::Asking => return self.asked(frame, arrival, id, out),
+            State::Unclaimed => return self.unclaimed(frame, arrival, id, out),
             State::Answered => return self.answered(frame, arrival, id, out),
             State::Unconfirmed | State::Established | State::ClosingUnconfirmed | State::Closing => {}
         }

@@ -5,6 +5,7 @@ use handoff_proto::{Generation, Negotiated, Seq};
 use smoltcp::wire::TcpControl;
 
 use crate::cookie::{Echo, Offer};
+use crate::flow::{FlowId, State};
 use crate::frame::Frame;
 use crate::metrics::{DropReason, Event};
 use crate::switch::{Arrival, Outbox, Switch};
@@ -32,12 +33,8 @@ impl Switch {
             timestamps: options.tsval.is_some(),
             ecn: segment.flags.ece && segment.flags.cwr,
         };
-        // A late copy of the flow's own SYN opens nothing: its cookie is good, and the request would run a second time.
-        if let Some(id) = self.flows.find(&segment.tuple)
-            && let Some(flow) = self.flows.get_mut(id)
-            && flow.base.seq != segment.seq.add(1)
-        {
-            flow.reopened = Some(segment.seq);
+        if let Some(id) = self.flows.find(&segment.tuple) {
+            self.note_syn(id, segment.seq);
         }
         let cookie = self.cookies.issue(&segment.tuple, segment.seq, &offer);
         let answer = TcpAnswer {
@@ -50,6 +47,19 @@ impl Switch {
             ..TcpAnswer::new(cookie.isn, Some(segment.seq.add(1)), TcpControl::Syn)
         };
         self.reply(frame, arrival, &answer, Event::SynAcks)
+    }
+
+    /// Notes that a flow's client may be opening a new connection.
+    fn note_syn(&mut self, id: FlowId, client_isn: Seq) {
+        if self.flows.get(id).is_some_and(|(_, state)| state == State::Unclaimed) {
+            // What was found out about the old one must not end the new one.
+            self.forget(id);
+        } else if let Some(flow) = self.flows.get_mut(id)
+            && flow.base.seq != client_isn.add(1)
+        {
+            // A late copy of the flow's own SYN opens nothing: its cookie is good, and the request would run a second time.
+            flow.reopened = Some(client_isn);
+        }
     }
 
     /// Largest payload that fits the network with headers and the tunnel around it.

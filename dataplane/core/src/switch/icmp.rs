@@ -6,7 +6,6 @@
 
 use handoff_proto::{MessageType, Micros};
 
-use crate::flow::State;
 use crate::frame::Frame;
 use crate::metrics::{DropReason, Event};
 use crate::switch::Switch;
@@ -40,7 +39,7 @@ impl Switch {
             let may_pass = self.icmp_rounds.take(1, now);
             return may_pass.then(|| self.pass_round(frame)).flatten().ok_or(DropReason::IcmpUnowned);
         };
-        if matches!(state, State::Asking | State::Holding | State::Answered) {
+        if !state.has_backend() {
             return Err(DropReason::IcmpUnowned); // no backend has sent anything
         }
         let path = self.paths.get(usize::from(flow.backend.0)).ok_or(DropReason::NoNextHop)?;

@@ -39,7 +39,7 @@ use crate::metrics::{Counters, DropReason, Event};
 use crate::neighbor::{HopIndex, Neighbors};
 use crate::policy::Cursor;
 use crate::switch::allowance::Allowance;
-use crate::switch::ask::{ASK_INTERVAL, LEARNING, QUESTIONS_PER_SECOND};
+use crate::switch::ask::{ASK_INTERVAL, LEARNING, QUESTIONS_PER_SECOND, UNCLAIMED_TIMEOUT};
 use crate::switch::error_page::ANSWERED_TIMEOUT;
 use crate::switch::hold::HoldPool;
 use crate::switch::icmp::ROUNDS_PER_SECOND;
@@ -151,6 +151,7 @@ impl Switch {
             established: settings.established_timeout,
             closing: settings.closing_timeout,
             answered: ANSWERED_TIMEOUT,
+            unclaimed: UNCLAIMED_TIMEOUT,
         };
         let mut switch = Self {
             cookies: CookieJar::new(&snapshot.keys, settings.window_scale, now),

@@ -376,6 +376,7 @@ impl World {
         client.read = 100;
         let sent = super::client::len(&super::client::get(path));
         assert_eq!(self.give(&client.ack(sent)).verdict, Verdict::Forward);
+        self.now = self.now.plus(Micros(1)); // what is said of it from now on is not said of what was before it
         (client, sent, backend)
     }
 

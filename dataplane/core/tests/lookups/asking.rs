@@ -4,13 +4,35 @@ use baton_core::flow::State;
 use baton_core::switch::Backend;
 use baton_core::{DropReason, Event, Micros, Settings, Verdict};
 
-use crate::common::client::{Client, get};
-use crate::common::packets::{ACK, RST};
+use crate::common::client::{Client, get, len};
+use crate::common::packets::{ACK, FIN, RST};
 use crate::common::world::{World, backend_of, settings, snapshot};
 use crate::support::{INTERVAL, Socket, ask, deny, expect_reset_at, learning_world, questions, stranger};
 
+/// How long after the first segment of a connection that is nobody's its client may be reset.
+const UNOWNED_AFTER: Micros = Micros::from_secs(5);
+
+fn state(world: &World, client: &Client) -> Option<State> {
+    world.flow(client.tuple()).map(|flow| flow.state)
+}
+
+/// Gives a segment of a connection that every backend denies, and lets the search come to its end.
+fn search_in_vain(world: &mut World, client: &Client, frame: &[u8]) {
+    let asked = ask(world, frame);
+    deny(world, &asked);
+    assert_eq!(questions(&world.pass(Micros::from_millis(300))).len(), 8, "asked twice more");
+    assert_eq!(state(world, client), Some(State::Unclaimed));
+}
+
+/// Insists that a segment of `client` is answered with the RST that fits it.
+fn expect_reset(world: &mut World, client: &Client, frame: &[u8]) {
+    let outcome = world.give(frame);
+    assert_eq!(outcome.verdict, Verdict::Reply);
+    expect_reset_at(&outcome.frame, client, client.peer_isn.wrapping_add(1).wrapping_add(client.read));
+}
+
 #[test]
-fn three_questions_that_all_deny_end_in_a_reset_that_gives_a_lost_first_segment_time() {
+fn three_questions_that_all_deny_end_in_a_reset_when_the_client_goes_on() {
     let mut world = World::new();
     let client = Client { read: 5000, ..stranger() };
     let first = ask(&mut world, &client.ack(1000));
@@ -22,17 +44,102 @@ fn three_questions_that_all_deny_end_in_a_reset_that_gives_a_lost_first_segment_
         assert_eq!(again[0].issued, world.now.0);
         world.expect_drop(&client.ack(1000), DropReason::UnknownFlow);
     }
-    assert!(
-        world.pass(Micros::from_millis(2700)).is_empty(),
-        "a client repeats its first segment before that"
-    );
-    let last = world.pass(INTERVAL);
-    assert_eq!(last.len(), 1);
-    expect_reset_at(&last[0], &client, client.peer_isn.wrapping_add(5001));
-    assert_eq!(world.event(Event::FlowsUnowned), 1);
+    // A client repeats its first segment before that.
+    assert!(world.pass(Micros::from_millis(4_700)).is_empty());
+    world.expect_drop(&client.ack(1000), DropReason::UnknownFlow);
+    assert!(world.pass(INTERVAL).is_empty(), "nobody is reset who says nothing");
+    // It has read on since: the RST fits this segment, not the first.
+    let client = Client { read: 6000, ..client };
+    expect_reset(&mut world, &client, &client.data(1000, b"more"));
+    assert_eq!((world.event(Event::FlowsUnowned), world.event(Event::ResetsSent)), (1, 1));
     assert_eq!(world.switch.flow_count(), 0);
     assert!(world.pass(Micros::from_secs(1)).is_empty());
     ask(&mut world, &client.ack(1000)); // and from the beginning
+}
+
+#[test]
+fn a_request_that_got_lost_is_served_though_a_later_acknowledgment_came() {
+    // The client answered the copy of a SYN-ACK: by its numbers that is anybody's packet.
+    let request = get("/files/a");
+    for syn_again in [false, true] {
+        let mut world = World::new();
+        let mut client = Client::new();
+        world.connect(&mut client);
+        search_in_vain(&mut world, &client, &client.ack(len(&request)));
+        if syn_again {
+            world.give(&client.syn().frame()); // not so late that its answer would be another
+        }
+        world.pass(Micros::from_millis(5_700));
+        let outcome = world.give(&client.data(0, &request));
+        backend_of(&outcome.message());
+        assert_eq!(state(&world, &client), Some(State::Unconfirmed));
+        assert_eq!((world.event(Event::Handoffs), world.event(Event::ResetsSent)), (1, 0));
+    }
+}
+
+#[test]
+fn a_request_whose_second_segment_came_first_is_served() {
+    let request = get("/files/a");
+    for waited_ms in [100, 3_100, 6_700] {
+        let mut world = World::new();
+        let mut client = Client::new();
+        world.connect(&mut client);
+        let second = client.data(20, &request[20..]);
+        search_in_vain(&mut world, &client, &second);
+        world.pass(Micros::from_millis(waited_ms));
+        assert_eq!(world.give(&client.data(0, &request[..20])).verdict, Verdict::Absorb);
+        assert_eq!(state(&world, &client), Some(State::Holding));
+        assert_eq!(world.give(&second).verdict, Verdict::Absorb);
+        assert_eq!(state(&world, &client), Some(State::Unconfirmed));
+        assert_eq!((world.event(Event::Handoffs), world.event(Event::ResetsSent)), (1, 0));
+    }
+}
+
+#[test]
+fn an_idle_client_is_answered_though_a_stray_packet_was_nobodys() {
+    let mut world = World::new();
+    let mut client = Client::new();
+    world.connect(&mut client);
+    search_in_vain(&mut world, &client, &Client { isn: 5_000_000, ..stranger() }.ack(0));
+    world.pass(UNOWNED_AFTER);
+    assert_eq!(world.give(&client.segment(u32::MAX, ACK, b"").frame()).reply().flags, ACK, "a probe");
+    assert_eq!(world.give(&client.fin(0)).reply().flags, FIN | ACK);
+    assert_eq!((world.event(Event::IdleFinsAnswered), world.event(Event::ResetsSent)), (1, 0));
+}
+
+#[test]
+fn what_was_nobodys_does_not_end_what_its_client_opens_since() {
+    // After the search, and while it goes on.
+    for searched_ms in [6_000, 0] {
+        let mut world = World::new();
+        let asked = ask(&mut world, &Client { isn: 5_000_000, ..stranger() }.ack(0));
+        deny(&mut world, &asked);
+        world.pass(Micros::from_millis(searched_ms));
+        let mut client = Client::new();
+        world.connect(&mut client);
+        world.pass(Micros::from_millis(7_000 - searched_ms));
+        // Its first segment is lost, its second like any stranger's: asked for, not reset.
+        let second = client.data(20, b"second");
+        ask(&mut world, &second);
+        world.pass(Micros::from_secs(2));
+        world.expect_drop(&second, DropReason::UnknownFlow);
+        assert_eq!(world.event(Event::ResetsSent), 0);
+    }
+}
+
+#[test]
+fn however_rarely_a_client_repeats_itself_it_is_reset_the_second_time() {
+    let mut world = World::new();
+    let client = stranger();
+    search_in_vain(&mut world, &client, &client.data(0, b"again"));
+    assert!(world.pass(Micros::from_secs(120)).is_empty());
+    expect_reset(&mut world, &client, &client.data(0, b"again"));
+
+    // One that says nothing any more is forgotten without a word.
+    search_in_vain(&mut world, &client, &client.data(0, b"again"));
+    assert!(world.pass(Micros::from_secs(157)).is_empty(), "125 s, and a quarter more at most");
+    assert_eq!((world.switch.flow_count(), world.event(Event::FlowsExpired)), (0, 1));
+    assert_eq!((world.event(Event::FlowsUnowned), world.event(Event::ResetsSent)), (1, 1));
 }
 
 #[test]
@@ -50,8 +157,30 @@ fn a_usable_backend_that_is_silent_may_have_it() {
     let mut world = World::new();
     let first = ask(&mut world, &client.ack(0));
     deny(&mut world, &first[..3]);
-    world.pass(Micros::from_secs(4));
-    assert_eq!((world.event(Event::FlowsUnowned), world.event(Event::ResetsSent)), (1, 1));
+    world.pass(UNOWNED_AFTER);
+    expect_reset(&mut world, &client, &client.ack(0));
+
+    // But it may turn up, be it with an answer,
+    let mut world = World::new();
+    let first = ask(&mut world, &client.ack(0));
+    deny(&mut world, &first[..3]);
+    world.pass(Micros::from_millis(400));
+    assert_eq!(state(&world, &client), Some(State::Unclaimed));
+    let late = Socket::of(&first[3]).mine(&first[3]);
+    assert_eq!(world.give(&late.frame()).verdict, Verdict::Absorb);
+    assert_eq!(state(&world, &client), Some(State::Established));
+
+    // or to be asked first.
+    let mut world = World::new();
+    let first = ask(&mut world, &client.ack(0));
+    deny(&mut world, &first[..3]);
+    world.pass(UNOWNED_AFTER);
+    let mut all_usable = snapshot();
+    all_usable.backends[3].usable = true;
+    world.apply(all_usable);
+    let again = ask(&mut world, &client.ack(0));
+    assert_eq!(world.give(&Socket::of(&again[3]).mine(&again[3]).frame()).verdict, Verdict::Absorb);
+    assert_eq!(state(&world, &client), Some(State::Established));
 }
 
 #[test]
@@ -96,6 +225,11 @@ fn who_resets_is_not_reset() {
     deny(&mut world, &asked);
     world.expect_drop(&stranger().rst(0), DropReason::UnknownFlow);
     assert_eq!(questions(&world.pass(Micros::from_secs(4))).len(), 8);
+    assert_eq!((world.switch.flow_count(), world.event(Event::ResetsSent)), (0, 0));
+    // And one that comes when the search is over ends the matter.
+    search_in_vain(&mut world, &stranger(), &stranger().ack(0));
+    world.pass(UNOWNED_AFTER);
+    world.expect_drop(&stranger().rst(0), DropReason::UnknownFlow);
     assert_eq!((world.switch.flow_count(), world.event(Event::ResetsSent)), (0, 0));
 }
 
@@ -143,6 +277,18 @@ fn a_full_table_asks_nothing_unless_a_flow_is_idle() {
 }
 
 #[test]
+fn what_is_nobodys_gives_way_before_what_is_looked_for() {
+    let mut world = World::with(Settings { flow_count_max: 2, ..settings() }, snapshot());
+    let [sought, unclaimed, new] = [2, 3, 4].map(|port| Client { port, ..stranger() });
+    search_in_vain(&mut world, &unclaimed, &unclaimed.ack(0));
+    ask(&mut world, &sought.ack(0));
+    ask(&mut world, &new.ack(0));
+    let states = [&sought, &unclaimed, &new].map(|client| state(&world, client));
+    assert_eq!(states, [Some(State::Asking), None, Some(State::Asking)]);
+    assert_eq!(world.event(Event::FlowsEvicted), 1);
+}
+
+#[test]
 fn a_new_connection_need_not_wait_for_a_stray_packet_of_an_old_one() {
     let mut world = World::new();
     let mut client = Client::new();
@@ -159,4 +305,19 @@ fn a_new_connection_need_not_wait_for_a_stray_packet_of_an_old_one() {
     let mut bad = client.data(0, &get("/files/a"));
     bad[51] ^= 1;
     world.expect_drop(&bad, DropReason::TcpChecksum);
+}
+
+#[test]
+fn where_no_backend_is_usable_nobody_is_reset() {
+    // The switch was restarted, and its agents have not come back yet.
+    let mut world = World::new();
+    let mut nobody = snapshot();
+    nobody.backends.iter_mut().for_each(|backend| backend.usable = false);
+    world.apply(nobody);
+    let client = stranger();
+    let asked = ask(&mut world, &client.ack(0));
+    deny(&mut world, &asked);
+    world.pass(Micros::from_secs(8));
+    ask(&mut world, &client.ack(0));
+    assert_eq!((world.event(Event::FlowsUnowned), world.event(Event::ResetsSent)), (0, 0));
 }

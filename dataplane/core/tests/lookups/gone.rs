@@ -105,6 +105,7 @@ fn the_decision_table_for_packets_of_flows_without_a_socket() {
             Another => 1 - backend,
         };
         let generation = against.map_or(0, |against| handoff.generation.wrapping_add_signed(against));
+        world.pass(Micros(1));
         let packet = client.segment(sent, flags, payload).frame();
         let report = report(backend, &packet, generation, world.now);
         check(&mut world, &client, &report, fate, &name);

@@ -102,6 +102,7 @@ fn a_report_finds_the_lcore_of_its_flow_wherever_it_arrives() {
         for arrives_at in 0..4 {
             let mut row = Row::new(4);
             let (client, sent, backend) = row.established(owner);
+            row.now = row.now.plus(Micros(1));
             let packet = client.segment(sent, PSH | ACK, b"x").frame();
             let report = report(backend, &packet, 0, row.now).frame();
             let (seen, verdict, _, resets) = row.follow(arrives_at, &report);

@@ -25,6 +25,7 @@ const SETTINGS: [FlowSettings; 2] = [
         established: Micros::from_millis(20_000),
         closing: Micros::from_millis(12_000),
         answered: Micros::from_millis(6_000),
+        unclaimed: Micros::from_millis(3_000),
     },
     FlowSettings {
         count_max: 0,
@@ -34,6 +35,7 @@ const SETTINGS: [FlowSettings; 2] = [
         established: Micros(5_000_001),
         closing: Micros(700_003),
         answered: Micros(2_000_001),
+        unclaimed: Micros(900_001),
     },
 ];
 
@@ -141,16 +143,18 @@ impl World {
             State::Established => self.settings.established,
             State::ClosingUnconfirmed | State::Closing => self.settings.closing,
             State::Answered => self.settings.answered,
+            State::Unclaimed => self.settings.unclaimed,
         }
     }
 
     /// The place in line of a flow that may be given up now: the lowest goes first.
     fn rank(&self, known: &Known) -> Option<u8> {
         let (rank, quiet_s) = match known.state {
-            State::Asking => (0, 0),
-            State::Closing | State::ClosingUnconfirmed => (1, 1),
-            State::Established => (2, 10),
-            State::Unconfirmed => (3, 10),
+            State::Unclaimed => (0, 0),
+            State::Asking => (1, 0),
+            State::Closing | State::ClosingUnconfirmed => (2, 1),
+            State::Established => (3, 10),
+            State::Unconfirmed => (4, 10),
             State::Holding | State::Answered => return None,
         };
         let quiet = Micros::from_secs(quiet_s).min(self.timeout(known.state));

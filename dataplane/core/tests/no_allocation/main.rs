@@ -360,7 +360,9 @@ fn looking_for_owners_allocates_nothing() {
     bench.give("an unknown RST", &Client::at_port(99).rst(4));
     bench.give("an answer", &mine(question, last.isn.wrapping_add(1)));
     bench.give("a denial", &Answer::of(question, 6).frame());
-    bench.pass("the end of the search", 4_000, 50);
+    bench.pass("the end of the search", 5_000, 50);
+    let (verdict, _) = bench.give("what is nobody's", &strangers[7].data(0, b"data"));
+    assert_eq!(verdict, Verdict::Reply);
     assert!(bench.counters.event(Event::OwnersSought) >= 9 && bench.counters.event(Event::FlowsEvicted) > 0);
     assert_eq!(bench.counters.event(Event::FlowsAdopted), 1);
     assert_eq!(bench.counters.event(Event::FlowsUnowned), 1);

@@ -139,8 +139,7 @@ async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
 }
 
 fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
-    let has_backend = !matches!(view.state, State::Asking | State::Holding | State::Answered);
-    let backend = has_backend.then_some(view.backend);
+    let backend = view.state.has_backend().then_some(view.backend);
     Flow {
         tuple: view.tuple,
         backend: backend
@@ -156,6 +155,7 @@ fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
 const fn state_name(state: State) -> &'static str {
     match state {
         State::Asking => "asking",
+        State::Unclaimed => "unclaimed",
         State::Holding => "holding",
         State::Unconfirmed => "unconfirmed",
         State::Established => "established",
