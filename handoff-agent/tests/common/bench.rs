@@ -5,6 +5,7 @@ use handoff_agent::frame::{Answer, answer};
 use libbpf_rs::ProgramInput;
 use smoltcp::wire::Ipv4Packet;
 
+use super::coverage::Loaded;
 use super::*;
 
 pub const NEXT: u32 = u32::MAX;
@@ -19,7 +20,7 @@ pub struct Outcome {
 }
 
 /// Programs in a namespace with neither listener nor connection.
-pub fn bench() -> Programs {
+pub fn bench() -> Loaded {
     enter_new_netns();
     ready_programs(1)
 }

@@ -3,12 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "a module of several test crates, each of which uses a part")]
 
 pub mod bench;
+pub mod coverage;
 pub mod lab;
 pub mod net;
 pub mod wire;
 
 use std::net::Ipv4Addr;
 
+use coverage::Loaded;
 use handoff_agent::bpf::abi::{SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SWITCH_KNOWN, Settings};
 use handoff_agent::bpf::{Counters, Maps, Programs};
 use handoff_agent::frame::{Mac, Path, Segment, client_packet, wrapped};
@@ -68,8 +70,8 @@ pub fn switch_now() -> Micros {
 }
 
 /// Loads the programs with the settings of a backend that is ready, as of two seconds ago.
-pub fn ready_programs(interface: u32) -> Programs {
-    let programs = Programs::load(RECORDS, None).expect("root loads BPF programs");
+pub fn ready_programs(interface: u32) -> Loaded {
+    let programs = Loaded::new(Programs::load(RECORDS, None).expect("root loads BPF programs"));
     make_ready(programs.maps(), interface);
     programs
 }
