@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use handoff_agent::bpf::Programs;
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 
+use super::map_of_programs;
+
 /// The directory counts go to. Set while programs are tested that count.
 const VARIABLE: &str = "BATON_BPF_COVERAGE";
 /// The map of the counters: what libbpf makes of the section `scripts/bpf-coverage` puts them in.
@@ -27,7 +29,7 @@ impl Loaded {
     /// If these programs should count and do not.
     pub fn new(programs: Programs) -> Self {
         let counts = std::env::var_os(VARIABLE).map(|directory| {
-            let map = counting_map().expect("scripts/bpf-coverage builds programs that count");
+            let map = map_of_programs(MAP).expect("scripts/bpf-coverage builds programs that count");
             let id = map.info().expect("a map has an id").info.id;
             Counts { map, file: PathBuf::from(directory).join(format!("{}-{id}.counts", std::process::id())) }
         });
@@ -51,16 +53,4 @@ impl Drop for Loaded {
             std::fs::write(file, counts).expect("scripts/bpf-coverage makes the directory");
         }
     }
-}
-
-/// Finds the map of the programs loaded last, among those this process has open: nothing else names it.
-fn counting_map() -> Option<MapHandle> {
-    std::fs::read_dir("/proc/self/fdinfo")
-        .expect("procfs")
-        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
-        .filter_map(|text| text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok()))
-        .filter_map(|id: u32| Some((id, MapHandle::from_map_id(id).ok()?)))
-        .filter(|(_, map)| map.name() == MAP)
-        .max_by_key(|(id, _)| *id)
-        .map(|(_, map)| map)
 }
