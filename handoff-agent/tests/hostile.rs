@@ -239,3 +239,27 @@ fn what_cannot_be_read_as_ours_is_left_to_the_stack() {
     options.copy_within(UDP..message.len(), UDP + 40);
     dropped(&programs, &patched(&options, OUTER, &[0x4f]), "outer_options");
 }
+
+/// Shorter than a header is, it would have TCP or UDP begin within itself.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_header_of_another_length_is_never_believed() {
+    let programs = bench();
+    let client = Client::new(33333);
+    let (message, plain) = (client.frame(REQUEST), client.plain_frame(REQUEST));
+    for words in (0..16u8).filter(|words| *words != 5) {
+        for frame in [&message, &plain] {
+            // Whatever stands where ports would be: here, the VIP's port and that of handoffs.
+            for port in [PORT, handoff_proto::HANDOFF_PORT] {
+                let mut frame = patched(frame, OUTER, &[0x40 | words]);
+                let at = OUTER + usize::from(words) * 4 + 2;
+                if words < 5 && at != OUTER + 14 && at != OUTER + 18 {
+                    frame = patched(&frame, at, &port.to_be_bytes());
+                }
+                let outcome = run(&programs, &frame);
+                println!("{words} {port} {:?}", outcome.counted);
+                assert!([NEXT, DROP].contains(&outcome.verdict), "neither answered nor delivered");
+            }
+        }
+    }
+}

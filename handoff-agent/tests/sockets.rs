@@ -5,6 +5,7 @@ mod common;
 
 use std::net::TcpListener;
 
+use common::bench::{TCP, patched};
 use common::net::*;
 use common::wire::*;
 use common::*;
@@ -391,6 +392,28 @@ fn a_socket_just_made_is_claimed_as_its_handoffs() {
         assert_eq!(mine.header.kind, MessageType::Mine);
         assert_eq!(mine.header.generation.0, client.generation.0.wrapping_add_signed(relative));
     }
+}
+
+/// The tag does not cover what the client's own checksum does; so the kernel takes the handoff, and TCP drops the packet.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_damaged_base_segment_makes_no_socket_and_keeps_none_from_coming() {
+    let (wire, listener) = (Wire::new(), listen());
+    let client = wire.client(46_150);
+    let frame = client.frame(REQUEST);
+    let end = frame.len() - 1;
+    let with_options_beyond_the_end = patched(&frame, TCP + 12, &[0xf0]);
+    let with_a_header_too_short = patched(&frame, TCP + 12, &[0x40]);
+    let with_another_byte = patched(&frame, end, &[frame[end] ^ 1]);
+    let mut counter = "assigned";
+    for damaged in [with_options_beyond_the_end, with_a_header_too_short, with_another_byte] {
+        wire.counted(&damaged, &[("received", 1), (counter, 1)]);
+        counter = "assigned_again";
+    }
+    assert_nothing_to_accept(&listener);
+    let counters = wire.programs.maps().counters().expect("readable");
+    assert_eq!(counters.value("born"), 0);
+    let _stream = established(&wire, &listener, &client);
 }
 
 /// While a socket is being made, no copy of its handoff makes another: not even one that names other base numbers.
