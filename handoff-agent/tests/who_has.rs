@@ -244,6 +244,17 @@ fn an_unborn_connection_is_not_denied() {
         }
         assert_eq!(maps.record(&client.tuple).expect("readable"), Some(record), "a question changes nothing");
     }
+    // Who asks of none in particular means any: also one that would be older than 0, if 0 were a generation.
+    let client = Client { generation: Generation(0), ..Client::new(1999) };
+    let record = Record {
+        generation: u64::MAX - 5,
+        changed_us: clock::monotonic_us(),
+        state: Assigned as u32,
+        ..Record::default()
+    };
+    maps.set_record(&client.tuple, &record).expect("writable");
+    let outcome = run(&programs, &client.question());
+    assert_eq!(outcome.counted, [("received", 1), ("asked", 1), ("asked_unborn", 1)]);
 }
 
 #[test]
