@@ -150,11 +150,11 @@ fn nothing_but_the_self_test_comes_in_by_its_interface() {
         assert_eq!(outcome.counted, []);
         outcome.verdict
     };
-    assert_eq!(verdict(&frame), DROP, "none runs");
     let mut settings = maps.settings().expect("readable");
-    settings.flags |= SETTING_SELF_TEST;
     settings.self_test_client = SELF_TEST_CLIENT.octets();
     maps.set_settings(&settings).expect("writable");
+    assert_eq!(verdict(&frame), DROP, "none runs");
+    set_flags(maps, |flags| flags | SETTING_SELF_TEST);
     assert_eq!(verdict(&frame), REDIRECT);
     for (what, frame) in [
         ("IPv6", patched(&frame, 12, &[0x86, 0xdd])),
