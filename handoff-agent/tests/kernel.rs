@@ -313,10 +313,7 @@ fn shell(script: &str) {
 
 /// A network card delivers packets in batches: all of one pass the ingress program before the first reaches TCP. The
 /// same is had here by polling the interface in a thread that cannot run while this one sends.
-#[test]
-#[ignore = "needs root and BPF: scripts/test runs it"]
-fn segments_in_one_batch_with_their_handoff_wait_for_its_socket() {
-    let (wire, listener) = (Wire::new(), listen());
+fn receive_in_batches() {
     shell("ethtool -K data0 gro on; ethtool -K wire0 tso off");
     shell("unshare -m sh -ec 'mount -t sysfs none /mnt; echo 1 > /mnt/class/net/data0/threaded'");
     let this = rustix::thread::gettid().as_raw_nonzero();
@@ -325,6 +322,13 @@ fn segments_in_one_batch_with_their_handoff_wait_for_its_socket() {
          for task in $(grep -l '^napi/data0-' /proc/[0-9]*/comm); do\n\
          task=${{task#/proc/}}; taskset -p 1 ${{task%/comm}} || true; done"
     ));
+}
+
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn segments_in_one_batch_with_their_handoff_wait_for_its_socket() {
+    let (wire, listener) = (Wire::new(), listen());
+    receive_in_batches();
     for port in 42_000..42_020 {
         let client = wire.client(port);
         let frames: Vec<Vec<u8>> = (0..6)
@@ -339,4 +343,24 @@ fn segments_in_one_batch_with_their_handoff_wait_for_its_socket() {
     let counters = wire.programs.maps().counters().expect("readable");
     assert!(counters.value("requeued") > 0, "no batch was received");
     assert_eq!(["assigned", "born", "delivered"].map(|name| counters.value(name)), [20, 20, 100]);
+}
+
+/// The kernel merges segments of one batch before the program sees them (GRO): one packet of any length, one report.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn merged_plain_segments_without_a_socket_are_told_of_as_one() {
+    let (wire, _listener) = (Wire::new(), listen());
+    receive_in_batches();
+    let client = Client { control: TcpControl::None, ..wire.client(42_100) };
+    for number in 0..6 {
+        wire.send(&Client { seq: BASE_SEQ.add(1_000 * number), ..client }.plain_frame(&[7; 1_000]));
+    }
+    let gone = wire.await_answer(&client);
+    assert_eq!((gone.header.kind, gone.header.base_seq), (MessageType::Gone, BASE_SEQ));
+    assert_eq!(gone.inner.len(), 40);
+    let merged = u16::from_be_bytes([gone.inner[2], gone.inner[3]]);
+    assert!(merged > 2_000, "{merged} bytes: nothing was merged");
+    let counters = wire.programs.maps().counters().expect("readable");
+    let counted = ["plain_no_socket", "plain_reported", "internal"].map(|name| counters.value(name));
+    assert!(counted[0] < 6 && counted == [counted[0], counted[0], 0], "{counted:?}");
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use common::bench::*;
 use common::net::*;
@@ -119,6 +119,45 @@ fn a_closing_connection_tells_its_state() {
     assert_eq!(gone.generation, client.generation, "the newest one known");
 }
 
+/// Both close at the same moment: each has the other's FIN before the acknowledgment of its own.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_connection_that_both_close_tells_its_state() {
+    let (wire, listener) = (Wire::new(), listen());
+    let client = wire.client(41_013);
+    drop(answered_connection(&wire, &listener, &client));
+    wire.await_reply(&client, "FIN", |reply| reply.syn_fin_rst && !reply.rst);
+    let fin = Client { seq: CLIENT_NEXT, ack: SERVER_NEXT, control: TcpControl::Fin, ..client };
+    wire.send(&fin.plain_frame(b""));
+    assert_mine(&wire, &client, TcpState::Closing, CLIENT_NEXT.add(1), SERVER_NEXT.add(1));
+}
+
+/// A host that connects from the VIP's address and port to a client: such a socket is no handoff's, but it is there.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_connection_the_host_began_itself_tells_its_state() {
+    let wire = Wire::new();
+    let client = wire.client(41_014);
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::NONBLOCK,
+        None,
+    )
+    .expect("a socket");
+    rustix::net::bind(&socket, &SocketAddr::from((VIP, PORT))).expect("a free namespace");
+    let there = SocketAddr::new(client.tuple.client, client.tuple.client_port);
+    assert_eq!(rustix::net::connect(&socket, &there), Err(rustix::io::Errno::INPROGRESS));
+    let syn = wire.await_reply(&client, "SYN", |reply| reply.syn_fin_rst);
+    assert_mine(&wire, &client, TcpState::SynSent, Seq(0), syn.seq.add(1));
+    assert_eq!(asked(&wire, &client, "asked_mine").generation, Generation(0));
+    // The client begins it as well, at the same moment (RFC 9293, section 3.5).
+    let too = Client { control: TcpControl::Syn, timestamps: None, ..client };
+    wire.send(&too.plain_frame(b""));
+    wire.await_reply(&client, "SYN-ACK", |reply| reply.syn_fin_rst && reply.ack == BASE_SEQ.add(1));
+    assert_mine(&wire, &client, TcpState::SynReceived, BASE_SEQ.add(1), syn.seq.add(1));
+}
+
 #[test]
 #[ignore = "needs root and BPF: scripts/test runs it"]
 fn a_question_opens_nothing() {
@@ -205,6 +244,17 @@ fn an_unborn_connection_is_not_denied() {
         }
         assert_eq!(maps.record(&client.tuple).expect("readable"), Some(record), "a question changes nothing");
     }
+    // Who asks of none in particular means any: also one that would be older than 0, if 0 were a generation.
+    let client = Client { generation: Generation(0), ..Client::new(1999) };
+    let record = Record {
+        generation: u64::MAX - 5,
+        changed_us: clock::monotonic_us(),
+        state: Assigned as u32,
+        ..Record::default()
+    };
+    maps.set_record(&client.tuple, &record).expect("writable");
+    let outcome = run(&programs, &client.question());
+    assert_eq!(outcome.counted, [("received", 1), ("asked", 1), ("asked_unborn", 1)]);
 }
 
 #[test]

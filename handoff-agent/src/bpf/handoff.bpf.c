@@ -187,9 +187,12 @@ static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer
 	if (fragment & FRAGMENT_MORE)
 		return drop(COUNT_outer_fragment);
 	m->self_test = m->settings->flags & SETTING_SELF_TEST && m->outer.ip.source == m->settings->self_test_client;
-	m->interface = m->self_test ? m->settings->self_test_interface : skb->ifindex;
-	if (m->self_test)
+	/* Read of its own, not as one of two: of these a compiler may make one load, which the verifier does not take. */
+	m->interface = skb->ifindex;
+	if (m->self_test) {
+		m->interface = m->settings->self_test_interface;
 		count(COUNT_self_test);
+	}
 	fault = message_fault(skb, m);
 	if (fault >= 0)
 		return drop(fault);

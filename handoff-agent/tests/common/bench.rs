@@ -5,6 +5,7 @@ use handoff_agent::frame::{Answer, answer};
 use libbpf_rs::ProgramInput;
 use smoltcp::wire::Ipv4Packet;
 
+use super::coverage::Loaded;
 use super::*;
 
 pub const NEXT: u32 = u32::MAX;
@@ -19,15 +20,19 @@ pub struct Outcome {
 }
 
 /// Programs in a namespace with neither listener nor connection.
-pub fn bench() -> Programs {
+pub fn bench() -> Loaded {
     enter_new_netns();
     ready_programs(1)
 }
 
 pub fn run(programs: &Programs, frame: &[u8]) -> Outcome {
+    run_in(programs, PROGRAM_INGRESS, frame)
+}
+
+pub fn run_in(programs: &Programs, name: &'static str, frame: &[u8]) -> Outcome {
     let before = programs.maps().counters().expect("readable");
     let mut out = vec![0; 4096];
-    let program = programs.program(PROGRAM_INGRESS).expect("there");
+    let program = programs.program(name).expect("there");
     let input = ProgramInput { data_in: Some(frame), data_out: Some(&mut out), ..ProgramInput::default() };
     let output = program.test_run(input).expect("the kernel runs it");
     let (verdict, frame) = (output.return_value, output.data.expect("asked for").to_vec());
@@ -55,6 +60,19 @@ pub fn answered(programs: &Programs, client: &Client, frame: &[u8], counter: &'s
     assert_eq!(outcome.frame[34..38], frame[34..38], "UDP ports as they came");
     assert_eq!(outcome.frame[40..42], [0, 0], "no UDP checksum");
     answer(&outcome.frame, &client.tuple, &tag_key()).expect("an answer of ours")
+}
+
+/// The very frame that answers a client's message: MAC addresses, IP addresses and header turned round, tagged anew.
+pub fn answer_frame(client: &Client, header: &Header, inner: &[u8]) -> Vec<u8> {
+    let came = client.path();
+    let path = Path {
+        source_mac: came.destination_mac,
+        destination_mac: came.source_mac,
+        source: came.destination,
+        destination: came.source,
+        ..came
+    };
+    wrapped(&path, header, &client.tuple, &tag_key(), inner)
 }
 
 pub fn patched(frame: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {

@@ -3,13 +3,16 @@
 #![allow(dead_code, unreachable_pub, reason = "a module of several test crates, each of which uses a part")]
 
 pub mod bench;
+pub mod coverage;
+pub mod errors;
 pub mod lab;
 pub mod net;
 pub mod wire;
 
 use std::net::Ipv4Addr;
 
-use handoff_agent::bpf::abi::{SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SWITCH_KNOWN, Settings};
+use coverage::Loaded;
+use handoff_agent::bpf::abi::{SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SWITCH_KNOWN, Settings, Window};
 use handoff_agent::bpf::{Counters, Maps, Programs};
 use handoff_agent::frame::{Mac, Path, Segment, client_packet, wrapped};
 use handoff_agent::sys::clock;
@@ -17,10 +20,13 @@ use handoff_proto::header::Detail;
 use handoff_proto::keys::Key;
 use handoff_proto::tcp::WindowScale;
 use handoff_proto::{
-    FourTuple, Generation, Header, KeyId, KeyRing, MessageType, Micros, Negotiated, Seq, TagKey, Vip,
+    FRESHNESS_FUTURE, FRESHNESS_PAST, FourTuple, Generation, Header, KeyId, KeyRing, MessageType, Micros,
+    Negotiated, Seq, TagKey, Vip,
 };
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use smoltcp::wire::TcpControl;
+use zerocopy::IntoBytes as _;
 
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 11);
 pub const SWITCH: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 1);
@@ -68,8 +74,8 @@ pub fn switch_now() -> Micros {
 }
 
 /// Loads the programs with the settings of a backend that is ready, as of two seconds ago.
-pub fn ready_programs(interface: u32) -> Programs {
-    let programs = Programs::load(RECORDS, None).expect("root loads BPF programs");
+pub fn ready_programs(interface: u32) -> Loaded {
+    let programs = Loaded::new(Programs::load(RECORDS, None).expect("root loads BPF programs"));
     make_ready(programs.maps(), interface);
     programs
 }
@@ -89,6 +95,54 @@ pub fn make_ready(maps: &Maps, interface: u32) {
         ..Settings::default()
     })
     .expect("writing settings");
+}
+
+/// Opens a map of the programs this process loaded last by its name, at most 15 bytes of it: those that no code of the
+/// agent opens.
+pub fn map_of_programs(name: &str) -> Option<MapHandle> {
+    std::fs::read_dir("/proc/self/fdinfo")
+        .expect("procfs")
+        .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+        .filter_map(|text| text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok()))
+        .filter_map(|id: u32| Some((id, MapHandle::from_map_id(id).ok()?)))
+        .filter(|(_, map)| map.name() == name)
+        .max_by_key(|(id, _)| *id)
+        .map(|(_, map)| map)
+}
+
+/// Takes or returns all the locks of records, as a processor would that stands still with them.
+pub fn hold_record_locks(held: bool) {
+    let locks = map_of_programs("record_locks").expect("the programs have locks");
+    let mut value = vec![0; usize::try_from(locks.value_size()).expect("small")];
+    value[..4].copy_from_slice(&u32::from(held).to_ne_bytes());
+    for entry in 0..locks.max_entries() {
+        locks.update(&entry.to_ne_bytes(), &value, MapFlags::ANY).expect("writable");
+    }
+}
+
+/// Says in which window of freshness this is, by the backend's clock, and stays out of the end of it: what the caller
+/// does at once, it does in the same.
+pub fn this_window() -> u64 {
+    let length = FRESHNESS_PAST.0 + FRESHNESS_FUTURE.0;
+    loop {
+        let now = clock::monotonic_us();
+        if now % length < length - 500_000 {
+            return now / length;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(length - now % length));
+    }
+}
+
+/// Writes how many records were made, and when.
+pub fn set_window(window: &Window) {
+    let map = map_of_programs("window").expect("the programs have it");
+    map.update(&0u32.to_ne_bytes(), window.as_bytes(), MapFlags::ANY).expect("writable");
+}
+
+/// Fills the memory of used generations as far as connections may fill it; handoffs are refused from here on.
+pub fn fill_records() {
+    let total = u64::from(RECORDS / 2);
+    set_window(&Window { epoch: this_window(), total, ..Window::default() });
 }
 
 /// Changes the flags of the settings.

@@ -3,16 +3,17 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use handoff_agent::bpf::{Direction, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, attach_unpinned};
+use handoff_agent::bpf::{Direction, PROGRAM_EGRESS, PROGRAM_INGRESS, attach_unpinned};
 use handoff_agent::sys::clock;
 use handoff_proto::Micros;
 
+use super::coverage::Loaded;
 use super::net::*;
 use super::*;
 
 /// The programs of a backend at one end of a wire; the rest is as in [`Net`].
 pub struct Wire {
-    pub programs: Programs,
+    pub programs: Loaded,
     pub net: Net,
     _links: [libbpf_rs::Link; 2],
 }
