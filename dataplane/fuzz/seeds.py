@@ -7,6 +7,7 @@ committed corpus began as these, with what the fuzzer found beside them, and was
 
 import json
 import pathlib
+import re
 import struct
 import sys
 
@@ -217,7 +218,56 @@ def configuration_seeds():
     yield "keys-unquoted", ("#keys\n" + key.format(3, "ab" * 32).replace('"', "")).encode()
 
 
+def chunked_seeds():
+    bodies = {
+        "two-chunks": "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+        "upper-case-and-zeros": "00A\r\n0123456789\r\n000\r\n\r\n",
+        "extensions": "3;a=b;c=\"d\"\r\nabc\r\n0 ;e\r\n\r\n",
+        "trailer": "0\r\nDate: x\r\nA:\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        "line-feeds": "1\na\n0\n\n",
+        "size-too-small": "2\r\nabc\r\n0\r\n\r\n",
+        "size-blank": "5 \r\nhello\r\n0\r\n\r\n",
+        "size-prefixed": "0x5\r\nhello\r\n0\r\n\r\n",
+        "size-huge": "7fffffffffffffff\r\nabc",
+        "size-too-huge": "8000000000000000\r\nabc",
+        "size-too-many-digits": "00000000000000005\r\nhello\r\n0\r\n\r\n",
+        "trailer-no-field": "0\r\n no field\r\n\r\n",
+        "trailer-many": "0\r\n" + "a:\r\n" * 65 + "\r\n",
+        "extension-long": "1;" + "a" * 1024 + "\r\na\r\n0\r\n\r\n",
+        "unfinished": "5\r\nhel",
+    }
+    for name, body in bodies.items():
+        yield name, bytes([2 << 1]) + body.encode()
+    seen = set()
+    for case in json.loads((ROOT / "dataplane/core/tests/vectors/h11/requests.json").read_text())["cases"]:
+        if case["kind"] not in seen and len(case["stream"]) < 160:
+            seen.add(case["kind"])
+            yield f"vector-{case['kind']}", b"\x07" + case["stream"].encode("latin-1")
+
+
+def client_hello_seeds():
+    for vector in json.loads((ROOT / "dataplane/core/tests/vectors/tls/hellos.json").read_text())["hellos"]:
+        stream = bytes.fromhex(vector["stream"])
+        if len(stream) > 700:
+            continue
+        yield f"{vector['name']}-stream", b"\xff" + stream
+        if stream[0] == 22 and stream[5] == 1:
+            yield f"{vector['name']}-message", b"\x20" + stream[9:]
+    hello = bytes.fromhex("0303" + "11" * 32 + "00" + "00021301" + "0100")
+    name = b"www.example.org"
+    server_name = struct.pack(">HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name
+    extensions = server_name + bytes.fromhex("0010000e000c02683208687474702f312e31 002b0005040a0a0304")
+    yield "small-message", b"\x03" + hello
+    yield "small-extensions", b"\x03" + hello + struct.pack(">H", len(extensions)) + extensions
+    yield "ssl2", b"\x00\x80\x2e\x01\x03\x01"
+    yield "alert", b"\x00" + bytes.fromhex("15030100020228")
+    yield "interleaved", b"\x00" + bytes.fromhex("160301000101 150301000101")
+    yield "empty-record", b"\x00" + bytes.fromhex("1603010000")
+
+
 TARGETS = {
+    "chunked": chunked_seeds,
+    "client_hello": client_hello_seeds,
     "configuration": configuration_seeds,
     "control_message": control_message_seeds,
     "frame": frame_seeds,
@@ -234,7 +284,7 @@ def main():
         directory = pathlib.Path(sys.argv[1]) / target
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in seeds():
-            (directory / name.replace(" ", "-").replace("/", "-")).write_bytes(content)
+            (directory / re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")).write_bytes(content)
 
 
 main()

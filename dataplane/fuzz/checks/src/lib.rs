@@ -12,6 +12,8 @@
 #[allow(dead_code, reason = "stories need more of it than fuzzing does")]
 mod common;
 
+mod chunked;
+mod client_hello;
 mod configuration;
 mod control_message;
 mod frame;
@@ -20,6 +22,8 @@ mod http_head;
 mod input;
 mod tcp_options;
 
+pub use chunked::chunked;
+pub use client_hello::client_hello;
 pub use configuration::configuration;
 pub use control_message::control_message;
 pub use frame::frame;
@@ -32,6 +36,8 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
 pub const TARGETS: &[Target] = &[
+    ("chunked", chunked),
+    ("client_hello", client_hello),
     ("configuration", configuration),
     ("control_message", control_message),
     ("frame", frame),

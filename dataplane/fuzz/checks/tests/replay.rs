@@ -59,6 +59,16 @@ fn the_corpora_stay_small() {
 }
 
 #[test]
+fn chunked() {
+    replay("chunked");
+}
+
+#[test]
+fn client_hello() {
+    replay("client_hello");
+}
+
+#[test]
 fn configuration() {
     replay("configuration");
 }
