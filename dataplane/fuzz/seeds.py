@@ -147,6 +147,8 @@ def handoff_header_seeds():
     for vector in vectors()["messages"]:
         message = bytes.fromhex(vector["frame"])[42:]
         yield vector["name"], message[:700]
+    whole = bytes.fromhex(vectors()["messages"][0]["frame"])[42:]
+    yield "reserved-byte", whole[:31] + b"\x80" + whole[32:]
     yield "zeros", bytes(120)
     yield "count", bytes(range(200))
 
@@ -226,6 +228,7 @@ def chunked_seeds():
         "trailer": "0\r\nDate: x\r\nA:\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         "line-feeds": "1\na\n0\n\n",
         "size-too-small": "2\r\nabc\r\n0\r\n\r\n",
+        "size-without-line-feed": "1\rXa\r\n0\r\n\r\n",
         "size-blank": "5 \r\nhello\r\n0\r\n\r\n",
         "size-prefixed": "0x5\r\nhello\r\n0\r\n\r\n",
         "size-huge": "7fffffffffffffff\r\nabc",
@@ -253,6 +256,7 @@ def client_hello_seeds():
         yield f"{vector['name']}-stream", b"\xff" + stream
         if stream[0] == 22 and stream[5] == 1:
             yield f"{vector['name']}-message", b"\x20" + stream[9:]
+            yield f"{vector['name']}-followed", b"\xff" + stream + bytes.fromhex("1703030001aa")
     hello = bytes.fromhex("0303" + "11" * 32 + "00" + "00021301" + "0100")
     name = b"www.example.org"
     server_name = struct.pack(">HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name
