@@ -217,6 +217,7 @@ def configuration_seeds():
     yield "keys-twice", ("#keys\n" + key.format(3, "ab" * 32) * 2).encode()
     yield "keys-short", ("#keys\n" + key.format(3, "ab" * 31)).encode()
     yield "keys-unknown", ("#keys\n" + key.format(3, "ab" * 32) + "colour = 1\n").encode()
+    yield "broke-keys-exchanged", f'#keys\n[[key]]\nid = "{"ab" * 32}"\nsecret = 3\n'.encode()
     yield "keys-unquoted", ("#keys\n" + key.format(3, "ab" * 32).replace('"', "")).encode()
 
 
