@@ -15,6 +15,8 @@ use crate::tag::TagKey;
 pub const KEYS_MAX: usize = 8;
 /// Bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
+/// Hex digits in a row that no message repeats.
+const HIDDEN_DIGITS_MIN: usize = 8;
 
 /// Names a key on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -117,7 +119,7 @@ impl KeyRing {
     pub fn from_toml(text: &str) -> Result<Self, KeyFileError> {
         // `message` alone: the full error of the toml crate quotes the line, and with it the secret.
         let raw: RawFile =
-            toml::from_str(text).map_err(|error| KeyFileError::Form(error.message().to_owned()))?;
+            toml::from_str(text).map_err(|error| KeyFileError::Form(without_secrets(error.message())))?;
         let mut keys: Vec<Key> = Vec::with_capacity(raw.key.len());
         for RawKey { id, secret } in &raw.key {
             if keys.iter().any(|key| key.id.0 == *id) {
@@ -173,6 +175,20 @@ pub fn key_file_text(id: KeyId, secret: &[u8; SECRET_BYTES]) -> String {
     )
 }
 
+/// Takes out what may be a piece of a secret: what TOML's reader repeats where it expected something else, as when id and secret
+/// are exchanged.
+fn without_secrets(message: &str) -> String {
+    let told = |piece: &str| {
+        let behind = piece.trim_start_matches(|digit: char| digit.is_ascii_hexdigit());
+        if piece.len() - behind.len() < HIDDEN_DIGITS_MIN {
+            piece.to_owned()
+        } else {
+            format!("[...]{behind}")
+        }
+    };
+    message.split_inclusive(|digit: char| !digit.is_ascii_hexdigit()).map(told).collect()
+}
+
 fn from_hex(text: &str) -> Option<[u8; SECRET_BYTES]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * SECRET_BYTES {
@@ -213,7 +229,15 @@ mod tests {
         assert_eq!(fault(&(key(3, &good) + &key(3, &good))), KeyFileError::Repeated(3));
         let nine: String = (1..=9).map(|id| key(id, &good)).collect();
         assert_eq!(fault(&nine), KeyFileError::TooMany(9));
-        for text in [key(256, &good), key(1, &good) + "colour = 1\n", key(1, &good).replace('"', "")] {
+        let swapped = format!("[[key]]\nid = \"{good}\"\nsecret = 1\n");
+        let as_a_key = format!("[[key]]\nid = 1\n{good} = \"secret\"\n");
+        for text in [
+            key(256, &good),
+            key(1, &good) + "colour = 1\n",
+            key(1, &good).replace('"', ""),
+            swapped,
+            as_a_key,
+        ] {
             let told = fault(&text).to_string();
             assert!(!told.contains(&good[..8]), "secret in: {told}");
         }

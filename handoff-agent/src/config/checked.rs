@@ -8,7 +8,7 @@ use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
 
 use super::faults::{Fault, Faults, quoted};
-use super::{key_file, raw};
+use super::{KeyFault, raw};
 use crate::sys::mounts::BPFFS;
 
 /// Longest name of an interface: `IFNAMSIZ` less the final zero.
@@ -93,7 +93,11 @@ pub enum HealthProbe {
     },
 }
 
-pub(super) fn check(raw: raw::File) -> Result<Config, Vec<Fault>> {
+/// Checks everything. `read_keys` is given the path of the key file.
+pub(super) fn check(
+    raw: raw::File,
+    read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+) -> Result<Config, Vec<Fault>> {
     let mut faults = Faults::default();
     let raw::File { agent, vip } = raw;
     let name = faults.text(
@@ -115,7 +119,7 @@ pub(super) fn check(raw: raw::File) -> Result<Config, Vec<Fault>> {
         "an IP address and a port, as 10.70.0.1:7170",
         |text| text.parse().ok().filter(|switch: &SocketAddr| switch.port() != 0),
     );
-    let keys = keys(agent.key_file.as_deref(), &mut faults);
+    let keys = keys(agent.key_file.as_deref(), &mut faults, read_keys);
     let places = places(&agent, &mut faults);
     let records = faults.number(
         "agent.records",
@@ -246,11 +250,15 @@ fn health_probe(text: &str) -> Option<HealthProbe> {
     }
 }
 
-fn keys(path: Option<&str>, faults: &mut Faults) -> Option<KeyRing> {
+fn keys(
+    path: Option<&str>,
+    faults: &mut Faults,
+    read: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+) -> Option<KeyRing> {
     const KEY: &str = "agent.key_file";
     let Some(path) = path else {
         faults.note(KEY, None, KEY_FILE_ALLOWED);
         return None;
     };
-    key_file::read(Path::new(path)).map_err(|fault| faults.note_sentence(KEY, path, fault.to_string())).ok()
+    read(Path::new(path)).map_err(|fault| faults.note_sentence(KEY, path, fault.to_string())).ok()
 }

@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// Why a key file is not used.
 #[derive(Debug, Error)]
-pub(super) enum KeyFault {
+pub enum KeyFault {
     /// It is not there, or not for us.
     #[error(
         "cannot be read: {0}; copy the switch's key file here (`batonctl keygen FILE` makes the first one)"

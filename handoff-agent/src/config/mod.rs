@@ -8,10 +8,12 @@ mod raw;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use handoff_proto::KeyRing;
 use thiserror::Error;
 
 pub use checked::{Config, HealthProbe, Places, ServedVip};
 pub use faults::{Fault, Instead};
+pub use key_file::KeyFault;
 
 /// Why a configuration cannot be used. Messages name the file, the key, what was found and what is allowed.
 #[derive(Debug, Error)]
@@ -56,7 +58,19 @@ impl Config {
     /// # Errors
     /// Says everything that is wrong, in which file and at which key.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        checked::check(raw_file(file)?)
+        Self::from_text(&text_of(file)?, file, key_file::read)
+    }
+
+    /// Checks the text of a configuration. `file` is named in errors; `read_keys` is given the path of the key file.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn from_text(
+        text: &str,
+        file: &Path,
+        read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+    ) -> Result<Self, ConfigError> {
+        checked::check(parse(file, text)?, read_keys)
             .map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
     }
 }
@@ -68,15 +82,13 @@ impl Places {
     /// # Errors
     /// As [`Config::read`], for these values.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        checked::check_places(raw_file(file)?)
+        checked::check_places(parse(file, &text_of(file)?)?)
             .map_err(|faults| ConfigError::Faults { file: file.to_owned(), faults })
     }
 }
 
-fn raw_file(file: &Path) -> Result<raw::File, ConfigError> {
-    let text =
-        std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })?;
-    parse(file, &text)
+fn text_of(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|error| ConfigError::Read { file: file.to_owned(), error })
 }
 
 fn parse(file: &Path, text: &str) -> Result<raw::File, ConfigError> {

@@ -69,8 +69,7 @@ impl Switch {
             return;
         }
         self.defended = Some(now);
-        self.send_aside(&neighbor::announcement(address, self.lcore.mac), out);
-        self.counters.count(Event::ArpAnnouncements);
+        self.send_aside(&neighbor::announcement(address, self.lcore.mac), Event::ArpAnnouncements, out);
     }
 
     /// Says whether the switch answers for an address: its own, or a VIP's.
@@ -89,8 +88,11 @@ impl Switch {
         let own = IpAddr::V4(self.settings.network.address);
         for address in self.snapshot.vips.iter().map(|vip| vip.address).chain([own]) {
             if let IpAddr::V4(address) = address {
-                self.send_aside(&neighbor::announcement(address, self.lcore.mac), out);
-                self.counters.count(Event::ArpAnnouncements);
+                self.send_aside(
+                    &neighbor::announcement(address, self.lcore.mac),
+                    Event::ArpAnnouncements,
+                    out,
+                );
             }
         }
     }
@@ -103,15 +105,12 @@ impl Switch {
                 continue;
             }
             let question = neighbor::request(address, self.settings.network.address, self.lcore.mac);
-            self.send_aside(&question, out);
-            self.counters.count(Event::ArpRequestsSent);
+            self.send_aside(&question, Event::ArpRequestsSent, out);
         }
     }
 
-    /// Sends a frame beside the one being decided about.
-    pub(super) fn send_aside(&self, frame: &[u8], out: &mut impl Outbox) {
-        if !out.transmit(frame) {
-            self.counters.count(Event::TransmitFailed);
-        }
+    /// Sends a frame beside the one being decided about, and counts it as `event` if there was a buffer for it.
+    fn send_aside(&self, frame: &[u8], event: Event, out: &mut impl Outbox) {
+        self.counters.count(if out.transmit(frame) { event } else { Event::TransmitFailed });
     }
 }

@@ -124,7 +124,11 @@ impl Switch {
         match put {
             Ok(true) => return self.grown_head(frame, arrival, id, before, out),
             Ok(false) => self.counters.count(Event::HeadRepeats),
-            Err(Unfit::TooFar) => self.counters.count_drop(DropReason::HoldGap),
+            Err(Unfit::TooFar) => {
+                let verdict = self.acknowledge(frame, arrival, id, index)?;
+                self.counters.count_drop(DropReason::HoldGap);
+                return Ok(verdict);
+            }
             Err(Unfit::Differs) => return self.end_held(id, Refusal::Disputed, arrival.now, out),
             Err(Unfit::TooMany) => return self.end_held(id, Refusal::HeadTooLarge, arrival.now, out),
         }

@@ -209,7 +209,8 @@ fn read_inner(packet: &[u8]) -> Option<(FourTuple, Inner)> {
     // Without options in front of TCP: the switch wraps nothing else.
     let is_ours = ip.version() == 4
         && usize::from(ip.header_len()) == IPV4_BYTES
-        && ip.next_header() == IpProtocol::Tcp;
+        && ip.next_header() == IpProtocol::Tcp
+        && usize::from(tcp.header_len()) >= TCP_BYTES;
     let headers_bytes = IPV4_BYTES + usize::from(tcp.header_len());
     let tuple = FourTuple {
         client: IpAddr::V4(ip.src_addr()),

@@ -189,9 +189,11 @@ fn every_truncation_and_impossible_field_of_an_answer_is_an_error() {
         (39, 0x6a, UnwrapError::Datagram), // UDP length one short
         (39, 0x6c, UnwrapError::Datagram), // and one long
         (39, 0x07, UnwrapError::Datagram),
-        (INNER_AT, 0x46, UnwrapError::Inner),     // IP options
-        (INNER_AT, 0x65, UnwrapError::Inner),     // IPv6
-        (INNER_AT + 9, 0x11, UnwrapError::Inner), // UDP
+        (INNER_AT, 0x46, UnwrapError::Inner),      // IP options
+        (INNER_AT, 0x65, UnwrapError::Inner),      // IPv6
+        (INNER_AT + 9, 0x11, UnwrapError::Inner),  // UDP
+        (INNER_AT + 32, 0x40, UnwrapError::Inner), // a TCP header of 16 bytes
+        (INNER_AT + 32, 0x00, UnwrapError::Inner),
         (HEADER_AT + 5, 11, UnwrapError::Header(HeaderError::Type(11))),
     ] {
         let mut changed = frame.clone();

@@ -6,7 +6,7 @@ use baton_core::{DropReason, Event, Micros, Verdict};
 
 use crate::common::backend::{HANDOFF, inner_of};
 use crate::common::client::{BARE, Client, get, len};
-use crate::common::packets::{ACK, FIN, Message, PSH, read_message};
+use crate::common::packets::{ACK, FIN, Message, PSH, TcpFrame, read_message};
 use crate::common::page::{CUT_OFF, DISPUTED, MALFORMED, NO_BACKEND, NO_RULE, TOO_LARGE, UNFINISHED};
 use crate::common::page::{page, read_to_fin, tsval};
 use crate::common::world::{Outcome, SECRET, World, backend_of, is_authentic};
@@ -141,6 +141,20 @@ fn segments_in_any_order_make_the_head() {
         expect_stream(&sent, &client, &request);
         assert_eq!(world.counters.drops(DropReason::HoldGap), 0, "{order:?}");
     }
+}
+
+/// `World::give_in` insists on one reason for one frame.
+#[test]
+fn a_piece_too_far_ahead_whose_acknowledgment_has_no_room_is_dropped_once() {
+    let mut world = World::new();
+    let client = connected(&mut world);
+    expect_kept(&world.give(&client.data(0, b"GET /files/a HTT")), true);
+    // Shorter than what acknowledges it: it leaves out the timestamps.
+    let far = TcpFrame { options: Vec::new(), ..client.segment(40_000, PSH | ACK, b"x") };
+    let outcome = world.give_in(&far.frame(), 128, 0, false);
+    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::NoHeadroom));
+    expect_kept(&world.give(&far.frame()), false);
+    assert_eq!(world.counters.drops(DropReason::HoldGap), 1);
 }
 
 #[test]

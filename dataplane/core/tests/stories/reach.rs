@@ -58,6 +58,16 @@ fn another_host_that_claims_our_address_is_counted_and_not_answered() {
     }
 }
 
+/// `World::give_in` compares what was counted as sent with what was sent.
+#[test]
+fn an_announcement_there_is_no_buffer_for_does_not_count_as_sent() {
+    let mut world = World::new();
+    let claim = arp(1, (VIP, STRANGER_MAC), (VIP, [0; 6]), BROADCAST);
+    let outcome = world.give_in(&claim, 128, 128, true);
+    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::AddressConflict));
+    assert_eq!(world.event(Event::TransmitFailed), 1);
+}
+
 #[test]
 fn arp_that_is_none_is_malformed() {
     let mut world = World::new();
