@@ -61,6 +61,9 @@ const TOLD_MAX: usize = 10;
 /// From so many worlds of a scenario on, each piece of its evidence must have been seen.
 const EVIDENCE_SEEDS: u64 = 50;
 
+/// Where connections may stall for a fault of smoltcp's, more than one in so many is a finding.
+const STALLS_ONE_IN: u64 = 500;
+
 /// What was run and found of a scenario.
 #[derive(Debug, Default, Serialize)]
 struct Tally {
@@ -159,7 +162,7 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
     let (sender, reports) = mpsc::channel::<(u64, Report)>();
     let mut tally = Tally::default();
     let mut failed = Vec::new();
-    let mut told = Instant::now();
+    let mut last_told = Instant::now();
     thread::scope(|scope| {
         for _ in 0..jobs {
             let (sender, next) = (sender.clone(), &next);
@@ -186,12 +189,16 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
             if arguments.verbose {
                 println!("    seed {seed}: {:?} {:?}", report.outcomes, report.counts);
             }
-            if told.elapsed() >= PROGRESS && std::io::stderr().is_terminal() {
-                told = Instant::now();
+            if last_told.elapsed() >= PROGRESS && std::io::stderr().is_terminal() {
+                last_told = Instant::now();
                 eprintln!("simulate: {} {} of {} seeds", scenario.name, tally.seeds, arguments.count);
             }
         }
     });
+    let timed_out = tally.outcomes.get(&told(Outcome::TimedOut)).copied().unwrap_or(0);
+    if scenario.tolerance.stalls && timed_out > 1 + tally.connections / STALLS_ONE_IN {
+        tally.findings.push(format!("{timed_out} of {} connections timed out", tally.connections));
+    }
     tally.seconds = begin.elapsed().as_secs_f64();
     tally.failed.sort_unstable();
     failed.sort_unstable();

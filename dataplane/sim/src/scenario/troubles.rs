@@ -13,10 +13,11 @@ use crate::oracle::{Losses, Refusals, Tolerance};
 use crate::scenario::{Scenario, chance, traffic};
 use crate::world::{Plan, Replays};
 
-const NONE: Tolerance = Tolerance { losses: Losses::None, refusals: Refusals::None, unfinished: false };
+const NONE: Tolerance =
+    Tolerance { losses: Losses::None, refusals: Refusals::None, stalls: false, unfinished: false };
 const REFUSALS: Tolerance = Tolerance { refusals: Refusals::OfFaulty, ..NONE };
 const LOSSES: Tolerance =
-    Tolerance { losses: Losses::Fatal, refusals: Refusals::OfFaulty, unfinished: false };
+    Tolerance { losses: Losses::Fatal, refusals: Refusals::OfFaulty, stalls: false, unfinished: false };
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario {
@@ -31,7 +32,7 @@ pub(super) const ALL: &[Scenario] = &[
         about: "frames are lost, doubled, overtaken and corrupted on every cable",
         shape: storm,
         evidence: &["link_lost", "link_duplicated", "link_reordered", "link_corrupted"],
-        tolerance: Tolerance { unfinished: true, ..NONE },
+        tolerance: Tolerance { stalls: true, unfinished: true, ..NONE },
     },
     Scenario {
         name: "pieces",
@@ -149,7 +150,7 @@ pub(super) const ALL: &[Scenario] = &[
         about: "several of these at once",
         shape: everything,
         evidence: &["world_faults", "link_lost", "switch_heads_held"],
-        tolerance: Tolerance { losses: Losses::Any, refusals: Refusals::Any, unfinished: true },
+        tolerance: Tolerance { losses: Losses::Any, refusals: Refusals::Any, stalls: true, unfinished: true },
     },
 ];
 

@@ -6,6 +6,7 @@ use handoff_proto::Micros;
 
 use super::{START, World, WrongReset};
 use crate::addresses;
+use crate::fault::Fault;
 use crate::machine::Machine;
 use crate::packet::{self, Segment};
 
@@ -50,6 +51,15 @@ impl World {
                 && timed.fault.may_end_connections()
                 && START.plus(timed.at) <= self.now
         })
+    }
+
+    /// Says whether a backend has lost power by now.
+    #[must_use]
+    pub fn has_lost_power(&self, backend: usize) -> bool {
+        let faults = &self.plan.faults;
+        faults
+            .iter()
+            .any(|timed| timed.fault == Fault::PowerLost(backend) && START.plus(timed.at) <= self.now)
     }
 
     /// Says whether any fault has met a backend by now.
