@@ -95,6 +95,9 @@ fn main() -> ExitCode {
 
 /// Says whether nothing was found.
 fn simulate(arguments: &Arguments) -> Result<bool> {
+    if arguments.count == 0 || arguments.jobs == Some(0) {
+        bail!("--count and --jobs must be at least 1");
+    }
     let chosen = match arguments.scenario.as_str() {
         "list" => {
             scenario::ALL.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.about));
@@ -103,9 +106,6 @@ fn simulate(arguments: &Arguments) -> Result<bool> {
         "all" => scenario::ALL.iter().collect(),
         name => vec![scenario::named(name).with_context(|| format!("no scenario {name}; --scenario list"))?],
     };
-    if arguments.count == 0 || arguments.jobs == Some(0) {
-        bail!("--count and --jobs must be at least 1");
-    }
     // What a panicking world says is told as its finding.
     std::panic::set_hook(Box::new(|_| {}));
     let begin = Instant::now();
@@ -117,42 +117,55 @@ fn simulate(arguments: &Arguments) -> Result<bool> {
     );
     for scenario in chosen {
         let tally = run_all(scenario, arguments, deadline)?;
-        println!(
-            "{:18} {:>7} {:>7} {:>11} {:>11.2} {:>9.1} {:>8}",
-            scenario.name,
-            tally.seeds,
-            tally.fired,
-            tally.events,
-            tally.virtual_s / 3600.0,
-            tally.seconds,
-            tally.findings.len()
-        );
-        if arguments.verbose {
-            println!("    {:?}", tally.outcomes);
-            println!("    {:?}", tally.evidence);
-        }
-        tally.findings.iter().take(TOLD_MAX).for_each(|finding| println!("    {finding}"));
-        if tally.findings.len() > TOLD_MAX {
-            println!("    ... and {} more", tally.findings.len() - TOLD_MAX);
-        }
+        tell(scenario, &tally, arguments.verbose);
         tallies.insert(scenario.name, tally);
     }
-    let is_fine = tallies.values().all(|tally| tally.findings.is_empty());
-    let (seeds, events) =
-        (tallies.values().map(|tally| tally.seeds), tallies.values().map(|tally| tally.events));
-    println!(
-        "{} seeds, {} events, {:.1} virtual hours in {:.1} s: {}",
-        seeds.sum::<u64>(),
-        events.sum::<u64>(),
-        tallies.values().map(|tally| tally.virtual_s).sum::<f64>() / 3600.0,
-        begin.elapsed().as_secs_f64(),
-        if is_fine { "nothing found" } else { "something is wrong" }
-    );
     if let Some(path) = &arguments.json {
         let file = File::create(path).with_context(|| format!("{}", path.display()))?;
         serde_json::to_writer_pretty(BufWriter::new(file), &tallies)?;
     }
-    Ok(is_fine)
+    Ok(sum_up(&tallies, arguments.count, begin.elapsed()))
+}
+
+/// Prints a scenario's line, and what was found.
+fn tell(scenario: &Scenario, tally: &Tally, is_verbose: bool) {
+    println!(
+        "{:18} {:>7} {:>7} {:>11} {:>11.2} {:>9.1} {:>8}",
+        scenario.name,
+        tally.seeds,
+        tally.fired,
+        tally.events,
+        tally.virtual_s / 3600.0,
+        tally.seconds,
+        tally.findings.len()
+    );
+    if is_verbose {
+        println!("    {:?}", tally.outcomes);
+        println!("    {:?}", tally.evidence);
+    }
+    tally.findings.iter().take(TOLD_MAX).for_each(|finding| println!("    {finding}"));
+    if tally.findings.len() > TOLD_MAX {
+        println!("    ... and {} more", tally.findings.len() - TOLD_MAX);
+    }
+}
+
+/// Prints the last lines; says whether nothing was found.
+fn sum_up(tallies: &BTreeMap<&str, Tally>, count: u64, took: Duration) -> bool {
+    let sum = |number: fn(&Tally) -> u64| tallies.values().map(number).sum::<u64>();
+    let is_fine = tallies.values().all(|tally| tally.findings.is_empty());
+    println!(
+        "{} seeds, {} events, {:.1} virtual hours in {:.1} s: {}",
+        sum(|tally| tally.seeds),
+        sum(|tally| tally.events),
+        tallies.values().map(|tally| tally.virtual_s).sum::<f64>() / 3600.0,
+        took.as_secs_f64(),
+        if is_fine { "nothing found" } else { "something is wrong" }
+    );
+    let left_out: u64 = tallies.values().map(|tally| count - tally.seeds).sum();
+    if left_out > 0 {
+        println!("the time limit left out {left_out} seeds");
+    }
+    is_fine
 }
 
 fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<Instant>) -> Result<Tally> {
