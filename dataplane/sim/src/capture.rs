@@ -1,10 +1,14 @@
 //! Frames of a world in a file that tcpdump and Wireshark read.
 
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use handoff_proto::Micros;
 use smoltcp::phy::{PcapLinkType, PcapSink};
 use smoltcp::time::Instant;
+
+/// A capture that outlives its world, should that end in a panic.
+pub type SharedCapture = Arc<Mutex<Capture>>;
 
 /// Frames that are kept; later ones are left out and counted.
 const FRAMES_MAX: usize = 500_000;

@@ -44,13 +44,20 @@ pub struct Control {
     rules: usize,
     keys: KeyRing,
     published: Vec<bool>,
+    has_lost_a_backend: bool,
 }
 
 impl Control {
     /// Starts without having heard of anybody.
     #[must_use]
     pub fn new(rules: usize, keys: KeyRing) -> Self {
-        Self { known: Default::default(), rules, keys, published: vec![false; addresses::BACKEND_COUNT] }
+        Self {
+            known: Default::default(),
+            rules,
+            keys,
+            published: vec![false; addresses::BACKEND_COUNT],
+            has_lost_a_backend: false,
+        }
     }
 
     /// Takes a report.
@@ -76,6 +83,12 @@ impl Control {
         self.keys = keys;
     }
 
+    /// Says whether a backend was usable before the latest snapshot, and is not in it.
+    #[must_use]
+    pub const fn has_lost_a_backend(&self) -> bool {
+        self.has_lost_a_backend
+    }
+
     fn usable(&self, now: Micros) -> Vec<bool> {
         let is_usable =
             |known: &Known| known.is_well && known.heard.is_some_and(|heard| now.since(heard) <= SILENCE);
@@ -90,7 +103,10 @@ impl Control {
 
     /// What is in force.
     pub fn snapshot(&mut self, now: Micros) -> Arc<Snapshot> {
-        self.published = self.usable(now);
+        let usable = self.usable(now);
+        self.has_lost_a_backend =
+            self.published.iter().zip(&usable).any(|(before, after)| *before && !*after);
+        self.published = usable;
         let (pools, rules) = rule_set(self.rules);
         let backends = (0..addresses::BACKEND_COUNT).zip(&self.published);
         Arc::new(Snapshot {
@@ -109,7 +125,7 @@ impl Control {
     }
 }
 
-/// Rule sets a world may have in force, by number. In all of them, every path of a script has a pool, or none for `nowhere`.
+/// Rule sets a world may have in force, by number. In all of them, every path of a script has a pool.
 #[must_use]
 pub fn rule_set(number: usize) -> (Vec<Pool>, Rules) {
     let pool = |members: &[u16]| Pool { members: members.iter().copied().map(BackendIndex).collect() };

@@ -2,7 +2,8 @@
 //!
 //! [`world`] holds it together: [`machine`] is the switch with the real core on each lcore, [`backend`] the other end of
 //! a handoff, [`client`] who asks, [`link`] and [`router`] what is between them. [`scenario`] says how a seed becomes a plan
-//! and what goes wrong ([`fault`]), [`oracle`] what is wrong with what came of it, [`run`] does all of it for a seed.
+//! and what goes wrong ([`fault`]), [`oracle`] what is wrong with what came of it, [`run`] does all of it for a seed, and [`tally`]
+//! judges many seeds together.
 //!
 //! Clients and servers speak smoltcp's TCP ([`stack`]). What it lacks — blocks of selective acknowledgments, ECN, path MTU
 //! discovery — the lab tests with kernels.
@@ -25,4 +26,5 @@ pub mod router;
 pub mod run;
 pub mod scenario;
 pub mod stack;
+pub mod tally;
 pub mod world;

@@ -59,12 +59,6 @@ impl Link {
         Self { ends, weather: [weather(0), weather(1)], mtu_bytes, is_cut: false, too_long: 0, cut: 0 }
     }
 
-    /// Its ends.
-    #[must_use]
-    pub const fn ends(&self) -> [End; 2] {
-        self.ends
-    }
-
     /// Cuts it, or mends it. What is on its way arrives.
     pub fn set_cut(&mut self, is_cut: bool) {
         self.is_cut = is_cut;
@@ -120,4 +114,24 @@ impl Link {
 
 fn duration(now: Micros) -> Duration {
     Duration::from_micros(now.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cable_takes_nothing_longer_than_its_mtu_and_nothing_while_it_is_cut() {
+        let mut link = Link::new([End::Switch, End::Client(0)], &Conditions::default(), 600, 1, 0);
+        link.send(0, vec![0; 615], Micros(0));
+        link.send(0, vec![0; 614], Micros(0));
+        link.set_cut(true);
+        link.send(0, vec![0; 60], Micros(0));
+        assert_eq!((link.too_long, link.cut), (1, 1));
+        assert_eq!(
+            link.deliver(Micros(0)).map(|(end, frame, _)| (end, frame.len())),
+            Some((End::Client(0), 614))
+        );
+        assert_eq!(link.deliver(Micros(0)), None);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here decides anything about a frame: this is the third front of the core, beside DPDK and the benchmarks.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use baton_core::switch::{FlowView, Learned};
@@ -19,8 +19,6 @@ const HEADROOM: usize = 128;
 const TAILROOM: usize = 128;
 /// The stream of chances that a machine draws from.
 const STREAM_MACHINE: u64 = 3;
-/// Frames that may wait for an lcore, as in `baton-switch`.
-const STEERED_COUNT_MAX: usize = 256;
 /// How often a frame may be handed on before the machine calls it a circle.
 const STEER_COUNT_MAX: usize = 16;
 
@@ -114,18 +112,13 @@ impl Machine {
         }
     }
 
-    /// Gives a frame to the lcore whose queue it falls into; returns what the machine sends.
+    /// Gives a frame to the lcore whose queue it falls into, and on to whom that one names; returns what the machine sends.
     pub fn receive(&mut self, frame: Bytes, now: Micros) -> Vec<Bytes> {
         let mut sent = Vec::new();
-        let first = self.queue_of(&frame);
-        let mut waiting = VecDeque::from([(first, frame)]);
+        let mut next = Some((self.queue_of(&frame), frame));
         for _ in 0..STEER_COUNT_MAX {
-            let Some((lcore, frame)) = waiting.pop_front() else { return sent };
-            if let Some((to, frame)) = self.look_at(lcore, frame, now, &mut sent)
-                && waiting.len() < STEERED_COUNT_MAX
-            {
-                waiting.push_back((to, frame));
-            }
+            let Some((lcore, frame)) = next else { return sent };
+            next = self.look_at(lcore, frame, now, &mut sent);
         }
         self.circles += 1;
         sent

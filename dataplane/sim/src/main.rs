@@ -6,17 +6,16 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use baton_sim::client::Outcome;
+use baton_sim::capture::SharedCapture;
 use baton_sim::run::{self, Report};
 use baton_sim::scenario::{self, Scenario};
+use baton_sim::tally::Tally;
 use clap::Parser;
-use handoff_proto::Micros;
-use serde::Serialize;
 
 /// Runs worlds around the real switch core and says what is wrong with them.
 ///
@@ -39,9 +38,6 @@ struct Arguments {
     /// Where captures of worlds go with which something is wrong.
     #[arg(long, value_name = "DIR", default_value = "target/simulate")]
     captures: PathBuf,
-    /// Capture every world, not only those with which something is wrong.
-    #[arg(long)]
-    capture_all: bool,
     /// Worlds at a time; as many as there are processors if not given.
     #[arg(long)]
     jobs: Option<usize>,
@@ -57,30 +53,6 @@ struct Arguments {
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Findings that are told of a scenario; further ones are only counted.
 const TOLD_MAX: usize = 10;
-
-/// From so many worlds of a scenario on, each piece of its evidence must have been seen.
-const EVIDENCE_SEEDS: u64 = 50;
-
-/// Where connections may stall for a fault of smoltcp's, more than one in so many is a finding.
-const STALLS_ONE_IN: u64 = 500;
-
-/// What was run and found of a scenario.
-#[derive(Debug, Default, Serialize)]
-struct Tally {
-    seeds: u64,
-    /// Worlds in which what the scenario is about has happened.
-    fired: u64,
-    /// In how many worlds each piece of evidence for that was seen.
-    evidence: BTreeMap<String, u64>,
-    events: u64,
-    virtual_s: f64,
-    connections: u64,
-    outcomes: BTreeMap<String, u64>,
-    findings: Vec<String>,
-    /// Seeds with which something is wrong.
-    failed: Vec<u64>,
-    seconds: f64,
-}
 
 fn main() -> ExitCode {
     match simulate(&Arguments::parse()) {
@@ -98,7 +70,7 @@ fn simulate(arguments: &Arguments) -> Result<bool> {
     if arguments.count == 0 || arguments.jobs == Some(0) {
         bail!("--count and --jobs must be at least 1");
     }
-    let chosen = match arguments.scenario.as_str() {
+    let scenarios: Vec<&'static Scenario> = match arguments.scenario.as_str() {
         "list" => {
             scenario::ALL.iter().for_each(|scenario| println!("{:18} {}", scenario.name, scenario.about));
             return Ok(true);
@@ -106,8 +78,8 @@ fn simulate(arguments: &Arguments) -> Result<bool> {
         "all" => scenario::ALL.iter().collect(),
         name => vec![scenario::named(name).with_context(|| format!("no scenario {name}; --scenario list"))?],
     };
-    // What a panicking world says is told as its finding.
-    std::panic::set_hook(Box::new(|_| {}));
+    // What a panicking world says is told as its finding, and where.
+    std::panic::set_hook(Box::new(run::note_panic));
     let begin = Instant::now();
     let deadline = arguments.time_limit.map(|limit| begin + Duration::from_secs(limit));
     let mut tallies = BTreeMap::new();
@@ -115,8 +87,14 @@ fn simulate(arguments: &Arguments) -> Result<bool> {
         "{:18} {:>7} {:>7} {:>11} {:>11} {:>9} {:>8}",
         "scenario", "seeds", "fired", "events", "virtual h", "seconds", "findings"
     );
-    for scenario in chosen {
-        let tally = run_all(scenario, arguments, deadline)?;
+    for (at, scenario) in (0..).zip(&scenarios) {
+        // Each gets an equal share of what is left of the time.
+        let others = u32::try_from(scenarios.len()).unwrap_or(u32::MAX) - at;
+        let share = deadline.map(|deadline| {
+            let now = Instant::now();
+            now + deadline.saturating_duration_since(now) / others
+        });
+        let tally = run_all(scenario, arguments, share)?;
         tell(scenario, &tally, arguments.verbose);
         tallies.insert(scenario.name, tally);
     }
@@ -161,9 +139,8 @@ fn sum_up(tallies: &BTreeMap<&str, Tally>, count: u64, took: Duration) -> bool {
         took.as_secs_f64(),
         if is_fine { "nothing found" } else { "something is wrong" }
     );
-    let left_out: u64 = tallies.values().map(|tally| count - tally.seeds).sum();
-    if left_out > 0 {
-        println!("the time limit left out {left_out} seeds");
+    for (name, tally) in tallies.iter().filter(|(_, tally)| tally.seeds < count) {
+        println!("the time limit left out {} seeds of {name}", count - tally.seeds);
     }
     is_fine
 }
@@ -174,7 +151,6 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
     let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (sender, reports) = mpsc::channel::<(u64, Report)>();
     let mut tally = Tally::default();
-    let mut failed = Vec::new();
     let mut last_told = Instant::now();
     thread::scope(|scope| {
         for _ in 0..jobs {
@@ -186,7 +162,7 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
                         return;
                     }
                     let seed = arguments.seed.wrapping_add(at);
-                    let report = run::run(scenario, seed, arguments.capture_all);
+                    let report = run::run(scenario, seed, None);
                     if sender.send((seed, report)).is_err() {
                         return;
                     }
@@ -196,9 +172,6 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
         drop(sender);
         for (seed, report) in reports {
             tally.take(scenario, seed, &report);
-            if !report.findings.is_empty() || arguments.capture_all {
-                failed.push(seed);
-            }
             if arguments.verbose {
                 println!("    seed {seed}: {:?} {:?}", report.outcomes, report.counts);
             }
@@ -208,67 +181,27 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
             }
         }
     });
-    let timed_out = tally.outcomes.get(&told(Outcome::TimedOut)).copied().unwrap_or(0);
-    if scenario.tolerance.stalls && timed_out > 1 + tally.connections / STALLS_ONE_IN {
-        tally.findings.push(format!("{timed_out} of {} connections timed out", tally.connections));
-    }
     tally.seconds = begin.elapsed().as_secs_f64();
-    tally.failed.sort_unstable();
-    failed.sort_unstable();
-    if tally.seeds >= EVIDENCE_SEEDS {
-        let unseen = tally.evidence.iter().filter(|(_, count)| **count == 0);
-        let unseen: Vec<String> = unseen.map(|(name, _)| format!("no world shows {name}")).collect();
-        tally.findings.extend(unseen);
-    }
-    // The very same world once more, with a capture.
-    for seed in failed.into_iter().take(TOLD_MAX) {
-        let path = capture(scenario, seed, &arguments.captures)?;
+    tally.judge(scenario);
+    for seed in tally.failed.iter().take(TOLD_MAX) {
+        let path = capture(scenario, *seed, &arguments.captures)?;
         println!("    seed {seed}: simulate --scenario {} --seed {seed}; {}", scenario.name, path.display());
     }
     Ok(tally)
 }
 
+/// Runs the very same world once more and keeps its frames, also those in front of a panic.
 fn capture(scenario: &Scenario, seed: u64, directory: &Path) -> Result<PathBuf> {
     let path = directory.join(format!("{}-{seed}.pcap", scenario.name));
     std::fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
     let mut file = BufWriter::new(File::create(&path).with_context(|| format!("{}", path.display()))?);
-    if let Some(capture) = run::run(scenario, seed, true).capture {
-        capture.write(&mut file)?;
-    }
+    let frames = SharedCapture::default();
+    run::run(scenario, seed, Some(SharedCapture::clone(&frames)));
+    let frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+    frames.write(&mut file)?;
     file.flush()?;
+    if frames.left_out > 0 {
+        eprintln!("simulate: {} has no room for the last {} frames", path.display(), frames.left_out);
+    }
     Ok(path)
-}
-
-impl Tally {
-    fn take(&mut self, scenario: &Scenario, seed: u64, report: &Report) {
-        self.seeds += 1;
-        self.fired += u64::from(report.evidence.contains(&true));
-        for (name, is_there) in scenario.evidence.iter().zip(&report.evidence) {
-            *self.evidence.entry((*name).to_owned()).or_default() += u64::from(*is_there);
-        }
-        self.events += report.events;
-        self.virtual_s += seconds(report.virtual_time);
-        self.connections += u64::try_from(report.outcomes.len()).unwrap_or(0);
-        for outcome in &report.outcomes {
-            *self.outcomes.entry(told(*outcome)).or_default() += 1;
-        }
-        if !report.findings.is_empty() {
-            self.failed.push(seed);
-        }
-        self.findings.extend(report.findings.iter().map(|finding| format!("seed {seed}: {finding}")));
-    }
-}
-
-fn seconds(time: Micros) -> f64 {
-    Duration::from_micros(time.0).as_secs_f64()
-}
-
-fn told(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Complete => "complete".to_owned(),
-        Outcome::Refused(status) => format!("answered {status}"),
-        Outcome::Reset => "reset".to_owned(),
-        Outcome::CutShort => "cut short".to_owned(),
-        Outcome::TimedOut => "timed out".to_owned(),
-    }
 }

@@ -22,7 +22,7 @@ pub struct Tolerance {
     pub refusals: Refusals,
     /// smoltcp may stop for good in rare cases, where acknowledgments overtake each other: a client may have waited in vain for
     /// the rest of what its server wrote. How often that may be is for a batch to say.
-    pub stalls: bool,
+    pub smoltcp_may_stop: bool,
     /// The switch may answer 408 to heads that are not finished in time.
     pub unfinished: bool,
 }
@@ -225,7 +225,7 @@ fn judge_end(
         Outcome::Refused(503) => may_be_refused,
         Outcome::Refused(408) => tolerance.unfinished,
         Outcome::Refused(_) => false,
-        Outcome::TimedOut if tolerance.stalls && !own.is_empty() => true,
+        Outcome::TimedOut if tolerance.smoltcp_may_stop && !own.is_empty() => true,
         Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => is_explained,
     };
     if !is_fine {

@@ -17,8 +17,6 @@ const ASK_INTERVAL: Micros = Micros::from_millis(200);
 pub struct Router {
     vip_mac: Option<EthernetAddress>,
     asked: Option<Micros>,
-    /// Packets it had nowhere to send to.
-    pub unreachable: u64,
 }
 
 impl Router {
@@ -31,9 +29,8 @@ impl Router {
         let for_us = packet::addresses(frame).is_some_and(|(destination, _)| destination == mac::ROUTER);
         let Some(ip) = packet::ipv4_of(frame).filter(|_| for_us) else { return };
         let destination = Ipv4Packet::new_unchecked(ip).dst_addr();
-        match self.way_to(destination, now, out) {
-            Some((end, next_hop)) => out.push((end, packet::ethernet(mac::ROUTER, next_hop, &hop(ip)))),
-            None => self.unreachable += 1,
+        if let Some((end, next_hop)) = self.way_to(destination, now, out) {
+            out.push((end, packet::ethernet(mac::ROUTER, next_hop, &hop(ip))));
         }
     }
 

@@ -1,10 +1,11 @@
 //! One world from its beginning to its end, and the verdict on it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 use handoff_proto::Micros;
 
-use crate::capture::Capture;
+use crate::capture::SharedCapture;
 use crate::client::Outcome;
 use crate::oracle::{self, Finding};
 use crate::scenario::{Counts, Scenario};
@@ -15,6 +16,16 @@ use crate::world::{START, World};
 const CALM: Micros = Micros::from_secs(20);
 /// How long after that timers may run: a backend's patience with a client that is gone, then 1.25 times the longest of the switch's.
 const REST: Micros = Micros::from_secs(20 * 60);
+
+thread_local! {
+    /// Where this thread's world panicked, for its finding.
+    static PANICKED_AT: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Notes where a world panics. For `std::panic::set_hook`, so that many worlds do not print over each other.
+pub fn note_panic(info: &PanicHookInfo<'_>) {
+    PANICKED_AT.set(info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string));
+}
 
 /// What became of a world.
 #[derive(Debug, Default)]
@@ -31,31 +42,29 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// What was counted.
     pub counts: Counts,
-    /// Every frame, if it was asked for.
-    pub capture: Option<Capture>,
 }
 
-/// Runs the world that `seed` makes in a scenario. The same seed gives the same world, frame by frame.
-#[must_use]
-pub fn run(scenario: &Scenario, seed: u64, captures: bool) -> Report {
-    let world = catch_unwind(AssertUnwindSafe(|| live(scenario, seed, captures)));
+/// Runs the world that `seed` makes in a scenario; `capture` gets every frame. The same seed gives the same world, frame by
+/// frame.
+pub fn run(scenario: &Scenario, seed: u64, capture: Option<SharedCapture>) -> Report {
+    let world = catch_unwind(AssertUnwindSafe(|| live(scenario, seed, capture)));
     world.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        let finding = Finding::Panic(text.unwrap_or_else(|| "without a word".to_owned()));
+        let text = text.unwrap_or_else(|| "without a word".to_owned());
+        let finding = Finding::Panic(format!("{text}, at {}", PANICKED_AT.take()));
         Report { findings: vec![finding], ..Report::default() }
     })
 }
 
-fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
-    let mut world = World::new(scenario.plan(seed), seed, captures.then(Capture::default));
+fn live(scenario: &Scenario, seed: u64, capture: Option<SharedCapture>) -> Report {
+    let mut world = World::new(scenario.plan(seed), seed, capture);
     let_connections_end(&mut world);
-    let mut findings = oracle::judge(&world, &scenario.tolerance);
     world.slow_down();
     let deadline = world.now.plus(REST);
-    if !world.run_until(deadline, |world| oracle::judge_rest(world).is_empty()) {
-        findings.extend(oracle::judge_rest(&world));
-    }
+    world.run_until(deadline, |world| !world.expects_anything() && oracle::judge_rest(world).is_empty());
+    let mut findings = oracle::judge(&world, &scenario.tolerance);
+    findings.extend(oracle::judge_rest(&world));
     let counts = world.counts();
     Report {
         evidence: scenario.evidence_in(&counts),
@@ -64,7 +73,6 @@ fn live(scenario: &Scenario, seed: u64, captures: bool) -> Report {
         virtual_time: world.now.since(START),
         outcomes: world.clients.values().filter_map(|client| client.outcome).collect(),
         counts,
-        capture: world.capture,
     }
 }
 

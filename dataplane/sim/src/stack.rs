@@ -107,11 +107,6 @@ impl Stack {
         self.sockets.get::<tcp::Socket<'_>>(self.handle).recv_queue()
     }
 
-    /// What its clock shows in timestamps (RFC 7323): milliseconds, and an offset of its own.
-    pub fn set_timestamp_offset(&mut self, offset: u32) {
-        self.timestamp_offset = offset;
-    }
-
     /// Gives it an IP packet; it is looked at by the next [`Stack::poll`].
     pub fn take(&mut self, packet: Vec<u8>) {
         self.port.arrived.push_back(packet);

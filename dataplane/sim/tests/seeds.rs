@@ -2,6 +2,7 @@
 //!
 //! A seed keeps its world as long as plans are drawn as they are. What it showed has a test of its own in the core, which keeps for good.
 
+use baton_sim::capture::SharedCapture;
 use baton_sim::run;
 use baton_sim::scenario;
 
@@ -20,7 +21,7 @@ const PINNED: &[(&str, u64, &str)] = &[
 fn what_was_wrong_once_is_not_wrong_again() {
     for (name, seed, story) in PINNED {
         let scenario = scenario::named(name).expect("a scenario of that name");
-        let report = run::run(scenario, *seed, false);
+        let report = run::run(scenario, *seed, None);
         assert_eq!(report.findings, [], "{name} {seed}: {story}");
         assert!(report.evidence.contains(&true), "{name} {seed} is no {name} any more");
     }
@@ -29,9 +30,11 @@ fn what_was_wrong_once_is_not_wrong_again() {
 #[test]
 fn a_seed_makes_the_same_world_frame_by_frame() {
     let pcap = |name, seed| {
-        let report = run::run(scenario::named(name).expect("a scenario of that name"), seed, true);
+        let frames = SharedCapture::default();
+        let scenario = scenario::named(name).expect("a scenario of that name");
+        let report = run::run(scenario, seed, Some(SharedCapture::clone(&frames)));
         let mut file = Vec::new();
-        report.capture.expect("asked for").write(&mut file).expect("memory takes all");
+        frames.lock().expect("nobody panicked").write(&mut file).expect("memory takes all");
         (file, report.counts)
     };
     let first = pcap("everything", 7);
@@ -44,7 +47,7 @@ fn a_seed_makes_the_same_world_frame_by_frame() {
 fn every_scenario_is_calm_enough_for_the_first_seeds() {
     for scenario in scenario::ALL {
         for seed in 1..=5 {
-            let report = run::run(scenario, seed, false);
+            let report = run::run(scenario, seed, None);
             assert_eq!(report.findings, [], "{} {seed}", scenario.name);
         }
     }

@@ -49,7 +49,7 @@ pub enum Ending {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct RequestPlan {
-    /// First part of its path, which rules look at: `files`, `video`.
+    /// First part of its path, which rules look at: `files`, `video`, `routed`.
     pub class: &'static str,
     /// Bytes of a header field that only makes the head longer.
     pub padding_bytes: usize,

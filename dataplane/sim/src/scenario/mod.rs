@@ -31,8 +31,10 @@ pub struct Scenario {
     /// Counters that show that what it is about has happened: each must have moved in some world of a batch, and a world in which
     /// none has does not count as one of the scenario.
     pub evidence: &'static [&'static str],
-    /// What may become of connections.
+    /// What may become of a connection.
     pub tolerance: Tolerance,
+    /// How many connections of a batch, in a hundred, must have been answered whole all the same.
+    pub complete_percent: u64,
 }
 
 /// All scenarios.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use handoff_proto::Micros;
 
-use super::{START, World, WrongReset};
+use super::{Appointment, START, World, WrongReset};
 use crate::addresses;
 use crate::fault::Fault;
 use crate::machine::Machine;
@@ -69,6 +69,20 @@ impl World {
         faults.iter().any(|timed| timed.fault.backend() == Some(backend) && START.plus(timed.at) <= self.now)
     }
 
+    /// Says whether anything is still to come that the plan has in store: faults, connections, frames that come again.
+    #[must_use]
+    pub fn expects_anything(&self) -> bool {
+        self.agenda.values().any(|appointment| {
+            matches!(
+                appointment,
+                Appointment::Opens(_)
+                    | Appointment::Goes(_)
+                    | Appointment::ComesAgain(..)
+                    | Appointment::SomebodyForges
+            )
+        })
+    }
+
     /// When the last fault is over.
     #[must_use]
     pub fn calm_since(&self) -> Micros {
@@ -97,7 +111,7 @@ impl World {
     /// Frames that went round the lcores without end.
     #[must_use]
     pub fn circles(&self) -> u64 {
-        self.machine.as_ref().map_or(0, |machine| machine.circles)
+        self.past_circles + self.machine.as_ref().map_or(0, |machine| machine.circles)
     }
 
     /// What all lives of the switch, the backends and the cables counted, by name.
@@ -134,5 +148,57 @@ impl World {
             }
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smoltcp::wire::{TcpControl, TcpRepr};
+
+    use crate::addresses::{self, mac};
+    use crate::client::script::Ending;
+    use crate::packet;
+    use crate::scenario;
+    use crate::world::World;
+
+    /// A RST of the switch to the client of a connection, as far as the oracle looks.
+    fn reset(client: usize, port: u16) -> Vec<u8> {
+        let segment = TcpRepr {
+            src_port: addresses::VIP.1,
+            dst_port: port,
+            control: TcpControl::Rst,
+            seq_number: smoltcp::wire::TcpSeqNumber(1),
+            ack_number: None,
+            window_len: 0,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let packet = packet::tcp(&segment, addresses::VIP.0, addresses::client(client));
+        packet::ethernet(mac::SWITCH, mac::client(client), &packet)
+    }
+
+    #[test]
+    fn a_reset_is_wrong_while_the_client_reads_from_a_server_that_has_it() {
+        let calm = scenario::named("calm").expect("there is calm");
+        let mut world = World::new(calm.plan(2), 2, None);
+        let is_reading = |world: &World| {
+            world.clients.values().find_map(|client| {
+                let reads = client.outcome.is_none() && !client.read.is_empty();
+                (reads && client.script.ending != Ending::Nothing)
+                    .then_some((client.script.host, client.script.port))
+            })
+        };
+        assert!(world.run_until(super::START.plus(handoff_proto::Micros::from_secs(60)), |world| {
+            is_reading(world).is_some()
+        }));
+        let (host, port) = is_reading(&world).expect("just seen");
+        world.judge_reset(&reset(host, port + 1));
+        assert!(world.wrong_resets.is_empty(), "nobody is there");
+        world.judge_reset(&reset(host, port));
+        assert_eq!(world.wrong_resets.len(), 1);
     }
 }

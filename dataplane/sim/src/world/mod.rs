@@ -16,7 +16,7 @@ pub use self::plan::{Plan, Replays};
 use crate::addresses::{self, mac};
 use crate::backend::socket::HostSettings;
 use crate::backend::{Backend, Place};
-use crate::capture::Capture;
+use crate::capture::SharedCapture;
 use crate::chances::Chances;
 use crate::client::Client;
 use crate::control::{Control, REPORT_INTERVAL, Report, key_ring};
@@ -98,12 +98,13 @@ pub struct World {
     happened: BTreeMap<&'static str, u64>,
     /// What earlier lives of the switch counted.
     past_counts: BTreeMap<&'static str, u64>,
+    past_circles: u64,
     /// RSTs that should not have been.
     pub wrong_resets: Vec<WrongReset>,
     /// Frames and appointments so far.
     pub events: u64,
     /// Every frame that arrived, if wanted.
-    pub capture: Option<Capture>,
+    capture: Option<SharedCapture>,
 }
 
 impl World {
@@ -112,7 +113,7 @@ impl World {
     /// # Panics
     /// The plan names settings the switch refuses: a scenario's fault.
     #[must_use]
-    pub fn new(plan: Plan, seed: u64, capture: Option<Capture>) -> Self {
+    pub fn new(plan: Plan, seed: u64, capture: Option<SharedCapture>) -> Self {
         let mut chances = Chances::new(seed, STREAM_WORLD);
         let keys = vec![3];
         let mut backends = Vec::new();
@@ -150,6 +151,7 @@ impl World {
             in_force: vec![InForce { since: START, rules: 0 }],
             happened: BTreeMap::new(),
             past_counts: BTreeMap::new(),
+            past_circles: 0,
             wrong_resets: Vec::new(),
             events: 0,
             capture,
@@ -340,7 +342,9 @@ impl World {
         }
         self.next_turn = self.now.plus(self.turn);
         if let Some(snapshot) = self.control.changed(self.now) {
-            self.count("usability_changed");
+            if self.control.has_lost_a_backend() {
+                self.count("usability_lost");
+            }
             self.apply(&snapshot);
         }
         let clock = self.switch_clock();

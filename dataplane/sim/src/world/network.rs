@@ -1,5 +1,7 @@
 //! What is between the hosts: cables, the fabric that bridges them, and what arrives where.
 
+use std::sync::PoisonError;
+
 use baton_weather::Conditions;
 use handoff_proto::{HANDOFF_PORT, Micros};
 
@@ -63,8 +65,8 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, end: End, frame: Bytes) {
-        if let (Some(capture), false) = (&mut self.capture, matches!(end, End::Fabric(_))) {
-            capture.add(self.now, &frame);
+        if let (Some(capture), false) = (&self.capture, matches!(end, End::Fabric(_))) {
+            capture.lock().unwrap_or_else(PoisonError::into_inner).add(self.now, &frame);
         }
         match end {
             End::Fabric(port) => self.bridge(port, frame),
@@ -109,13 +111,11 @@ impl World {
 
     fn bridge(&mut self, from: FabricPort, frame: Bytes) {
         let Some((destination, _)) = packet::addresses(&frame) else { return };
-        let ports = [
-            (FabricPort::Switch, mac::SWITCH),
-            (FabricPort::Router, mac::ROUTER),
-            (FabricPort::Backend(0), mac::backend(0)),
-            (FabricPort::Backend(1), mac::backend(1)),
-        ];
-        for (port, mac) in ports {
+        let hosts = [(FabricPort::Switch, mac::SWITCH), (FabricPort::Router, mac::ROUTER)];
+        let backends = (0..addresses::BACKEND_COUNT)
+            .filter(|number| *number != addresses::ROUTED_BACKEND)
+            .map(|number| (FabricPort::Backend(number), mac::backend(number)));
+        for (port, mac) in hosts.into_iter().chain(backends) {
             if port != from && (destination == mac || destination.is_broadcast()) {
                 self.send(End::Fabric(port), frame.clone());
             }

@@ -83,6 +83,7 @@ impl World {
     fn kill_switch(&mut self) {
         self.backlog.clear();
         if let Some(machine) = self.machine.take() {
+            self.past_circles += machine.circles;
             for (name, count) in machine.counts() {
                 *self.past_counts.entry(name).or_default() += count;
             }
