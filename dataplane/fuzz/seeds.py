@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
-"""Writes the inputs that fuzzing begins with: dataplane/fuzz/seeds.py DIRECTORY
+"""Writes the inputs that fuzzing begins with.
 
-One directory per target. What a target takes is told at the top of its module in checks/src; this is the other end of it. The
-committed corpus began as these, with what the fuzzer found beside them, and was minimised (`scripts/fuzz --minimise`).
+  dataplane/fuzz/seeds.py DIRECTORY   write them, into one directory per target: dataplane/fuzz/corpus after a change here
+  dataplane/fuzz/seeds.py --check     is the committed corpus these, and beside them nothing without a reason? (exit status 1)
+
+What a target takes is told at the top of its module in checks/src; this is the other end of it. Beside the seeds the corpus
+holds finds that reach further (`scripts/fuzz --keep`), each under the 40 digits of its hash, and what once broke something
+(`broke-...`).
 """
 
+import hashlib
 import json
 import pathlib
 import re
@@ -12,6 +17,7 @@ import struct
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+CORPUS = ROOT / "dataplane/fuzz/corpus"
 
 # Numbers of the steps of `frame`.
 SYN, REQUEST, SEGMENT, ANY, MENDED, CHANGED, WAIT, ANSWER, BACKENDS, ICMP, ARP, BUFFERS = 0, 1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13
@@ -282,14 +288,51 @@ TARGETS = {
 }
 
 
+def seeds_of(target):
+    """What a target begins with: the bytes by the name of their file."""
+    seeds = {}
+    for name, content in TARGETS[target]():
+        file = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
+        assert file not in seeds, f"{target}: two seeds would be {file}"
+        seeds[file] = content
+    return seeds
+
+
+def faults_of(target):
+    """What is wrong with a target's part of the committed corpus."""
+    seeds = seeds_of(target)
+    files = {path.name: path.read_bytes() for path in (CORPUS / target).glob("*")}
+    for name, content in seeds.items():
+        if name not in files:
+            yield f"{name} is missing"
+        elif files[name] != content:
+            yield f"{name} is not what this program writes"
+    for name in sorted(files.keys() - seeds.keys()):
+        if not name.startswith("broke-") and name != hashlib.sha1(files[name]).hexdigest():
+            yield f"{name} is neither a seed nor a find under its hash nor called broke-..."
+
+
+def check():
+    faults = [f"{target}/{fault}" for target in TARGETS for fault in faults_of(target)]
+    faults += [f"{path.name}: a corpus without seeds" for path in CORPUS.iterdir() if path.name not in TARGETS]
+    for fault in faults:
+        print(f"seeds: {fault}", file=sys.stderr)
+    if faults:
+        print("seeds: dataplane/fuzz/seeds.py dataplane/fuzz/corpus writes the seeds again", file=sys.stderr)
+    return 1 if faults else 0
+
+
 def main():
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(check())
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit(__doc__)
-    for target, seeds in TARGETS.items():
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
+    for target in TARGETS:
         directory = pathlib.Path(sys.argv[1]) / target
         directory.mkdir(parents=True, exist_ok=True)
-        for name, content in seeds():
-            (directory / re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")).write_bytes(content)
+        for name, content in seeds_of(target).items():
+            (directory / name).write_bytes(content)
 
 
 main()
