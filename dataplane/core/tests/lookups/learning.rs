@@ -80,6 +80,20 @@ fn a_request_somebody_has_goes_there_and_nowhere_else() {
 }
 
 #[test]
+fn an_owner_that_lacks_the_request_does_not_turn_its_client_back() {
+    let mut world = learning_world();
+    let client = connected(&mut world);
+    let head = get("/files/a");
+    let asked = ask_held(&mut world, &client.data(0, &head));
+    let owner = Socket::of(&asked[1]);
+    assert_eq!(owner.rcv_nxt, client.isn.wrapping_add(1), "nothing of it");
+    world.give(&owner.mine(&asked[1]).frame());
+    world.give(&client.rst(len(&head)));
+    assert_eq!(world.event(Event::FinUnbelieved), 0, "it stands behind what the client has sent");
+    assert_eq!(world.flow(client.tuple()).map(|flow| flow.state), Some(State::Closing));
+}
+
+#[test]
 fn a_younger_owner_gets_the_request_as_well() {
     let mut world = learning_world();
     let client = connected(&mut world);

@@ -129,6 +129,30 @@ fn every_cut_of_a_request_in_two_is_handed_off() {
 }
 
 #[test]
+fn the_base_segment_keeps_its_own_stamps_though_its_clients_clock_went_on() {
+    let mut world = World::new();
+    let client = connected(&mut world);
+    let later = Client { clock: client.clock.wrapping_add(50), ..client.clone() };
+    let request = long_request(2000);
+    let frames = [client.data(0, &request[..800]), later.data(800, &request[800..])];
+    let sent = hold_and_send(&mut world, &frames);
+    expect_stream(&sent, &client, &request);
+    assert_eq!(sent[0].tsval, tsval(&client));
+    let stamps: Vec<_> = sent.iter().map(|message| inner_of(message).stamps).collect();
+    assert_eq!(stamps, [tsval(&client), tsval(&later)].map(|value| Some((value, client.echo))));
+}
+
+#[test]
+fn what_comes_with_the_end_of_a_head_goes_with_it() {
+    // The beginning of a body, with a blank line in it as at the end of a head.
+    let mut world = World::new();
+    let client = connected(&mut world);
+    let request = [&get("/files/a")[..], b"of a body\r\n\r\nthe beginning"].concat();
+    let sent = hold_and_send(&mut world, &[client.data(0, &request[..20]), client.data(20, &request[20..])]);
+    assert_eq!(expect_stream(&sent, &client, &request), [request.len()]);
+}
+
+#[test]
 fn segments_in_any_order_make_the_head() {
     let request = get("/files/a");
     for order in [[0, 4, 3, 2, 1], [0, 2, 4, 1, 3], [0, 3, 1, 4, 2], [0, 1, 3, 4, 2]] {

@@ -256,6 +256,21 @@ fn a_flow_with_a_debt_is_not_given_up_for_a_new_one() {
 }
 
 #[test]
+fn a_head_that_is_owed_does_not_give_way_to_another() {
+    let mut world = World::new();
+    for mut client in (1..=4).map(Client::at_port) {
+        world.connect(&mut client);
+        owed(&mut world, &client, &get("/files/a"));
+    }
+    world.pass(Micros::from_secs(2)); // long enough for an unfinished head to give way
+    let mut hasty = Client::at_port(5);
+    world.connect(&mut hasty);
+    world.expect_drop(&hasty.data(0, b"GET /fil"), DropReason::HoldsFull);
+    assert_eq!((world.event(Event::HoldsEvicted), world.event(Event::ResetsSent)), (0, 0));
+    assert_eq!(world.switch.held_count(), 4);
+}
+
+#[test]
 fn what_the_client_sends_behind_its_head_goes_on_at_once() {
     let mut world = World::new();
     let client = connected(&mut world);

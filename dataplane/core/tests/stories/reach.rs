@@ -1,8 +1,11 @@
 //! How the switch is reached: ARP, ping, and next hops.
 
+use core::net::IpAddr;
+
 use baton_core::{DropReason, Event, Micros, Verdict};
 use smoltcp::wire::EthernetAddress;
 
+use crate::common::client::Client;
 use crate::common::packets::{arp, checksum, icmp_echo, read_ipv4};
 use crate::common::world::{
     BACKEND_MACS, BACKENDS, BROADCAST, GATEWAY, OTHER_VIP, ROUTER_MAC, SWITCH, SWITCH_MAC, VIP, World,
@@ -167,6 +170,17 @@ fn backends_elsewhere_are_reached_by_the_gateway() {
     assert_eq!(world.switch.next_hop_of(baton_core::ids::BackendIndex(2)), gateway);
     let asked: Vec<[u8; 4]> = world.switch.next_hops().map(|(address, _)| address.octets()).collect();
     assert_eq!(asked, [BACKENDS[0], BACKENDS[1], GATEWAY, BACKENDS[3]]);
+}
+
+#[test]
+fn a_backend_that_is_configured_elsewhere_is_reached_there() {
+    let mut world = World::new();
+    let mut news = snapshot();
+    news.backends[0].address = IpAddr::from(BACKENDS[3]);
+    world.apply(news);
+    let (_, outcome) = world.request(Client::new(), "/files/a");
+    let message = outcome.message();
+    assert_eq!((message.outer.destination, message.outer.to), (BACKENDS[3], BACKEND_MACS[3]));
 }
 
 #[test]
