@@ -127,6 +127,19 @@ impl Stack {
     }
 }
 
+/// Adds to `bytes` all that a socket has received in order.
+pub fn read_all(socket: &mut tcp::Socket<'_>, bytes: &mut Vec<u8>) {
+    while socket.can_recv() {
+        let got = socket.recv(|received| {
+            bytes.extend_from_slice(received);
+            (received.len(), received.len())
+        });
+        if got.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
 /// What a clock with an offset shows in timestamps.
 #[must_use]
 pub fn timestamp_at(now: Micros, offset: u32) -> u32 {

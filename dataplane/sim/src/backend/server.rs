@@ -9,6 +9,7 @@ use handoff_proto::Micros;
 use smoltcp::socket::tcp;
 
 use crate::body::pattern;
+use crate::stack::read_all;
 
 /// How much of a request head is read before its end must have come.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -51,15 +52,7 @@ impl Server {
     /// Reads what has come, runs whole requests, writes what is due. Returns when it wants to be called again though nothing
     /// comes.
     pub fn work(&mut self, socket: &mut tcp::Socket<'_>, now: Micros) -> Option<Micros> {
-        while socket.can_recv() {
-            let got = socket.recv(|bytes| {
-                self.read.extend_from_slice(bytes);
-                (bytes.len(), bytes.len())
-            });
-            if got.unwrap_or(0) == 0 {
-                break;
-            }
-        }
+        read_all(socket, &mut self.read);
         while let Some(request) = self.next_whole_request() {
             self.run(&request, now);
         }

@@ -8,7 +8,7 @@ use handoff_proto::Micros;
 use smoltcp::socket::tcp;
 
 use crate::client::script::{Conversation, Ending};
-use crate::stack::{Stack, StackSettings};
+use crate::stack::{Stack, StackSettings, read_all};
 
 /// Bytes of a client's send buffer.
 const SEND_BYTES: usize = 64 * 1024;
@@ -128,7 +128,7 @@ impl Client {
     }
 
     fn follow(&mut self, now: Micros) {
-        self.read_all();
+        read_all(self.stack.socket(), &mut self.read);
         let state = self.stack.state();
         if !self.was_connected {
             match state {
@@ -147,19 +147,6 @@ impl Client {
         if self.outcome.is_none() && now >= self.script.start.plus(self.script.patience) {
             self.stack.socket().abort();
             self.end(Outcome::TimedOut, now);
-        }
-    }
-
-    fn read_all(&mut self) {
-        let socket = self.stack.socket();
-        while socket.can_recv() {
-            let got = socket.recv(|bytes| {
-                self.read.extend_from_slice(bytes);
-                (bytes.len(), bytes.len())
-            });
-            if got.unwrap_or(0) == 0 {
-                break;
-            }
         }
     }
 
