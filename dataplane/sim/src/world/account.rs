@@ -46,27 +46,23 @@ impl World {
     /// Says whether a fault that ends connections has met a backend by now.
     #[must_use]
     pub fn has_had_fatal_fault(&self, backend: usize) -> bool {
-        self.plan.faults.iter().any(|timed| {
-            timed.fault.backend() == Some(backend)
-                && timed.fault.may_end_connections()
-                && START.plus(timed.at) <= self.now
-        })
+        self.has_happened(|fault| fault.backend() == Some(backend) && fault.may_end_connections())
     }
 
     /// Says whether a backend has lost power by now.
     #[must_use]
     pub fn has_lost_power(&self, backend: usize) -> bool {
-        let faults = &self.plan.faults;
-        faults
-            .iter()
-            .any(|timed| timed.fault == Fault::PowerLost(backend) && START.plus(timed.at) <= self.now)
+        self.has_happened(|fault| fault == Fault::PowerLost(backend))
     }
 
     /// Says whether any fault has met a backend by now.
     #[must_use]
     pub fn has_had_fault(&self, backend: usize) -> bool {
-        let faults = &self.plan.faults;
-        faults.iter().any(|timed| timed.fault.backend() == Some(backend) && START.plus(timed.at) <= self.now)
+        self.has_happened(|fault| fault.backend() == Some(backend))
+    }
+
+    fn has_happened(&self, is_meant: impl Fn(Fault) -> bool) -> bool {
+        self.plan.faults.iter().any(|timed| is_meant(timed.fault) && START.plus(timed.at) <= self.now)
     }
 
     /// Says whether anything is still to come that the plan has in store: faults, connections, frames that come again.
