@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{Pool, Rule, Rules};
+use baton_core::policy::{Conditions, Pool, Rule, Rules};
 use baton_core::switch::{Backend, Learned};
 use baton_core::wire::{self, Ethernet, Ipv4, MacAddress};
 use baton_core::{
@@ -59,8 +59,8 @@ fn switch(flow_count_max: usize) -> Switch {
     let snapshot = Snapshot {
         vips: vec![Vip { address: VIP.into(), port: 80 }],
         backends: vec![Backend { address: Ipv4Addr::new(10, 60, 0, 11).into(), usable: true }],
-        pools: vec![Pool { members: vec![BackendIndex(0)] }],
-        rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
+        pools: vec![Pool::of([BackendIndex(0)])],
+        rules: Rules::new(vec![Rule::to_pool(Conditions::default(), PoolIndex(0))]),
         error_pages: Arc::default(),
         keys: KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key"),
     };

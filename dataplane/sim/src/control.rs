@@ -8,7 +8,7 @@ use std::sync::Arc;
 use baton_core::Snapshot;
 use baton_core::http::ErrorPages;
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{PathMatch, Pool, Rule, Rules};
+use baton_core::policy::{Conditions, PathMatch, Pool, Rule, Rules};
 use baton_core::switch;
 use handoff_proto::keys::Key;
 use handoff_proto::{KeyId, KeyRing, Micros, Vip};
@@ -128,19 +128,17 @@ impl Control {
 /// Rule sets a world may have in force, by number. In all of them, every path of a script has a pool.
 #[must_use]
 pub fn rule_set(number: usize) -> (Vec<Pool>, Rules) {
-    let pool = |members: &[u16]| Pool { members: members.iter().copied().map(BackendIndex).collect() };
-    let rule = |class: &str, pool| Rule {
-        vip: None,
-        host: None,
-        path: Some(PathMatch::Prefix(format!("/{class}/"))),
-        pool: PoolIndex(pool),
+    let pool = |members: &[u16]| Pool::of(members.iter().copied().map(BackendIndex));
+    let rule = |class: &str, pool| {
+        let path = Some(PathMatch::Prefix(format!("/{class}/")));
+        Rule::to_pool(Conditions { path, ..Conditions::default() }, PoolIndex(pool))
     };
     let pools = match number {
         0 => vec![pool(&[0, 1, 2]), pool(&[0]), pool(&[2])],
         1 => vec![pool(&[2, 1]), pool(&[1]), pool(&[0])],
         _ => vec![pool(&[1, 0, 2]), pool(&[2]), pool(&[1])],
     };
-    (pools, Rules(vec![rule("files", 0), rule("video", 1), rule("routed", 2)]))
+    (pools, Rules::new(vec![rule("files", 0), rule("video", 1), rule("routed", 2)]))
 }
 
 /// Backends to which `rules` may send a request for `path`.
@@ -152,7 +150,7 @@ pub fn backends_for(rules: usize, path: &str) -> Vec<usize> {
     let Some(pool) = ["files", "video", "routed"].iter().position(|known| *known == class) else {
         return Vec::new();
     };
-    pools[pool].members.iter().map(|member| usize::from(member.0)).collect()
+    pools[pool].members.iter().map(|member| usize::from(member.backend.0)).collect()
 }
 
 /// The ring of keys at a stage of their rotation: the numbers in it, the first of which tags.

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use baton_core::flow::State;
-use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rule, Rules};
+use baton_core::policy::{BackendIndex, Conditions, Pool, PoolIndex, Rule, Rules};
 use baton_core::switch::FlowView;
 use baton_core::wire::MacAddress;
 use baton_core::{DropReason, Snapshot};
@@ -49,11 +49,8 @@ fn catalog() -> Catalog {
             NamedBackend { name: "one".to_owned(), address: Ipv4Addr::new(10, 60, 0, 11) },
             NamedBackend { name: "far".to_owned(), address: Ipv4Addr::new(10, 61, 0, 12) },
         ],
-        pools: vec![NamedPool {
-            name: "all".to_owned(),
-            pool: Pool { members: vec![BackendIndex(0), BackendIndex(1)] },
-        }],
-        rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
+        pools: vec![NamedPool { name: "all".to_owned(), pool: Pool::of([BackendIndex(0), BackendIndex(1)]) }],
+        rules: Rules::new(vec![Rule::to_pool(Conditions::default(), PoolIndex(0))]),
         error_pages: Arc::default(),
         keys: KeyRing::new(vec![key()]).expect("a good ring"),
     }

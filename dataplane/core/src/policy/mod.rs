@@ -2,23 +2,15 @@
 //!
 //! The room takes a parsed request, never bytes, and what control says of the backends, never their addresses.
 
-mod path;
+pub mod balance;
+mod load;
 mod pool;
+mod request;
 mod rules;
 
-pub use path::PathMatch;
-pub use pool::{Cursor, Pool};
-pub use rules::{HostMatch, Rule, Rules};
+pub use load::{FRESH, Load};
+pub use pool::{Member, Pool};
+pub use request::{Content, Field, Http, Request, Tls};
+pub use rules::{Action, Conditions, HostMatch, PathMatch, Rule, Rules};
 
-pub use crate::ids::{BackendIndex, PoolIndex, VipIndex};
-
-/// What rules look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// Which VIP the client connected to.
-    pub vip: VipIndex,
-    /// The host asked for, without port, as the client wrote it.
-    pub host: Option<&'a str>,
-    /// The path of the target, without the query.
-    pub path: &'a str,
-}
+pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};

@@ -11,6 +11,7 @@ use crate::flow::{Base, Event as Life, Flow, FlowId, Search, State};
 use crate::frame::Frame;
 use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
+use crate::policy::Member;
 use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::tunnel::Answer;
 use crate::verdict::Verdict;
@@ -355,8 +356,9 @@ impl Switch {
     fn is_waiting_for_backends(&self, id: FlowId, now: Micros) -> bool {
         let Some((flow, _)) = self.flows.get(id) else { return false };
         let members = self.snapshot.pools.get(usize::from(flow.pool.0)).map(|pool| &pool.members);
-        let is_ready =
-            |member: &BackendIndex| Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, *member);
+        let is_ready = |member: &Member| {
+            Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, member.backend)
+        };
         self.is_learning(now) && !members.is_some_and(|members| members.iter().any(is_ready))
     }
 }

@@ -37,7 +37,7 @@ use crate::frame::Frame;
 use crate::ids::{BackendIndex, VipIndex};
 use crate::metrics::{Counters, DropReason, Event};
 use crate::neighbor::{HopIndex, Neighbors};
-use crate::policy::Cursor;
+use crate::policy::balance::Policy;
 use crate::switch::allowance::Allowance;
 use crate::switch::ask::{ASK_INTERVAL, LEARNING, QUESTIONS_PER_SECOND, UNCLAIMED_TIMEOUT};
 use crate::switch::error_page::ANSWERED_TIMEOUT;
@@ -66,8 +66,8 @@ pub struct Switch {
     neighbors: Neighbors,
     /// Per backend of the snapshot: where to send its packets.
     paths: Vec<Path>,
-    /// Per pool of the snapshot: where round robin stands.
-    cursors: Vec<Cursor>,
+    /// Per pool of the snapshot: the state of its policy.
+    policies: Vec<Box<dyn Policy>>,
     tag_keys: Vec<(KeyId, TagKey)>,
     announcements: Announcements,
     /// The last stranger that claimed one of our addresses.
@@ -159,7 +159,7 @@ impl Switch {
             holds: HoldPool::new(hold_count),
             neighbors: Neighbors::default(),
             paths: Vec::new(),
-            cursors: Vec::new(),
+            policies: Vec::new(),
             tag_keys: Vec::new(),
             announcements: Announcements::new(now),
             conflict: None,
@@ -206,7 +206,14 @@ impl Switch {
                 Path { address, hop: self.neighbors.entry(via, now), on_link }
             })
             .collect();
-        self.cursors.resize(snapshot.pools.len(), Cursor::default());
+        // A pool that stays as it is keeps what its policy has learned.
+        let before = core::mem::take(&mut self.policies).into_iter().zip(&self.snapshot.pools);
+        let mut kept: Vec<Option<Box<dyn Policy>>> =
+            before.zip(&snapshot.pools).map(|((policy, old), new)| (old == new).then_some(policy)).collect();
+        kept.resize_with(snapshot.pools.len(), || None);
+        let made = kept.into_iter().zip(&snapshot.pools);
+        self.policies =
+            made.map(|(kept, pool)| kept.unwrap_or_else(|| pool.policy.build(&pool.members))).collect();
         self.tag_keys = snapshot.keys.iter().map(|key| (key.id(), key.tag_key())).collect();
         self.snapshot = snapshot;
     }

@@ -7,11 +7,12 @@ use siphasher::sip::SipHasher13;
 
 use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, RefusedBy, State};
 use crate::frame::Frame;
-use crate::http::{self, Head, Parsed, Refusal};
-use crate::ids::{BackendIndex, PoolIndex, VipIndex};
+use crate::http::{self, Fields, Parsed, Refusal};
+use crate::ids::{BackendIndex, ClassIndex, PoolIndex};
 use crate::metrics::{DropReason, Event};
 use crate::neighbor::Neighbors;
-use crate::policy::Request;
+use crate::policy::balance::{Ask, View};
+use crate::policy::{Action, Content, Http, Request};
 use crate::switch::error_page::{Farewell, is_head_request};
 use crate::switch::held::ACK_DELAY;
 use crate::switch::hold::{Hold, PageClient, Unfit};
@@ -40,7 +41,7 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
         let flow = new_flow(arrival, negotiated, previous);
-        match self.decide_by_head(arrival.vip, segment.payload(frame.bytes())) {
+        match self.decide_by_head(arrival, segment.payload(frame.bytes())) {
             Decision::Refuse(refusal) => self.refuse_first(frame, arrival, flow, refusal, out),
             Decision::Wait if segment.flags.fin => {
                 self.refuse_first(frame, arrival, flow, Refusal::CutOff, out)
@@ -150,7 +151,7 @@ impl Switch {
         // A head ends with a line: nothing is decided without one. So a head is parsed once a line, and what a client can make
         // the switch parse is bounded by its fields, or else by SEGMENT_COUNT_MAX scans of empty lines.
         let has_line = hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
-        let decision = if has_line { self.decide_by_head(arrival.vip, hold.bytes()) } else { Decision::Wait };
+        let decision = if has_line { self.decide_by_head(arrival, hold.bytes()) } else { Decision::Wait };
         match decision {
             Decision::Refuse(refusal) => self.end_held(id, refusal, arrival.now, out),
             Decision::Wait if is_finished => self.end_held(id, Refusal::CutOff, arrival.now, out),
@@ -249,12 +250,21 @@ impl Switch {
         self.say_farewell(id, &farewell, now, out);
     }
 
-    fn decide_by_head(&self, vip: VipIndex, bytes: &[u8]) -> Decision {
-        match http::parse(bytes) {
-            Parsed::Complete(Head { host, path, bytes, .. }) => {
-                match self.snapshot.rules.pool_for(&Request { vip, host, path }) {
-                    Some(pool) => Decision::Dispatch(bytes, pool),
-                    None => Decision::Refuse(Refusal::NoRule),
+    fn decide_by_head(&self, arrival: &Arrival, bytes: &[u8]) -> Decision {
+        match http::parse(bytes, &mut Fields::default()) {
+            Parsed::Complete(head) => {
+                let http = Http {
+                    method: head.method,
+                    host: head.host,
+                    path: head.path,
+                    query: head.query,
+                    fields: head.fields,
+                };
+                let client = arrival.segment.tuple.client;
+                let request = Request { vip: arrival.vip, client, content: Content::Http(http) };
+                match self.snapshot.rules.find(&request).map(|(_, rule)| rule.action) {
+                    Some(Action::Dispatch(pool)) => Decision::Dispatch(head.bytes, pool),
+                    Some(Action::Answer(_)) | None => Decision::Refuse(Refusal::NoRule),
                 }
             }
             Parsed::Partial => Decision::Wait,
@@ -272,12 +282,18 @@ impl Switch {
 
     /// Chooses a backend of the pool that may get a new connection, can be reached and has not refused this one.
     pub(super) fn choose(&mut self, pool: PoolIndex, refused_by: &RefusedBy) -> Option<BackendIndex> {
-        let Self { snapshot, cursors, neighbors, paths, .. } = self;
+        let Self { snapshot, policies, neighbors, paths, .. } = self;
         let position = usize::from(pool.0);
-        let cursor = cursors.get_mut(position)?;
-        cursor.choose(snapshot.pools.get(position)?, |member| {
-            !refused_by.contains(member) && Self::is_reachable(snapshot, paths, neighbors, member)
-        })
+        let policy = policies.get_mut(position)?;
+        let members = &snapshot.pools.get(position)?.members;
+        let usable = |backend: BackendIndex| {
+            !refused_by.contains(backend) && Self::is_reachable(snapshot, paths, neighbors, backend)
+        };
+        let view = View { now: Micros(0), members, usable: &usable, tallies: &[], loads: &[] };
+        let ask = Ask { key: 0, class: ClassIndex::default(), session_weight: 1, path: None, entropy: 0 };
+        let choice = policy.choose(&ask, &view)?;
+        policy.commit(&ask, &choice, &view);
+        members.get(choice.member).map(|member| member.backend)
     }
 
     /// Says whether a backend may get new connections and where to send them is known.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{PathMatch, Pool, Rule, Rules};
+use baton_core::policy::{Conditions, PathMatch, Pool, Rule, Rules};
 use baton_core::switch::{Backend, FlowView, Learned};
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch,
@@ -178,13 +178,11 @@ pub(crate) fn settings() -> Settings {
 
 /// `/files/` is served by backends 0 and 1, `/routed/` by 2, `/dead/` by 3, which is not usable; nothing else is served.
 pub(crate) fn snapshot() -> Snapshot {
-    let rule = |prefix: &str, pool| Rule {
-        vip: None,
-        host: None,
-        path: Some(PathMatch::Prefix(prefix.into())),
-        pool: PoolIndex(pool),
+    let rule = |prefix: &str, pool| {
+        let path = Some(PathMatch::Prefix(prefix.into()));
+        Rule::to_pool(Conditions { path, ..Conditions::default() }, PoolIndex(pool))
     };
-    let members = |list: &[u16]| Pool { members: list.iter().copied().map(BackendIndex).collect() };
+    let members = |list: &[u16]| Pool::of(list.iter().copied().map(BackendIndex));
     Snapshot {
         vips: vec![Vip { address: VIP.into(), port: 80 }, Vip { address: OTHER_VIP.into(), port: 80 }],
         backends: (0..)
@@ -192,7 +190,7 @@ pub(crate) fn snapshot() -> Snapshot {
             .map(|(at, address)| Backend { address: address.into(), usable: at != 3 })
             .collect(),
         pools: vec![members(&[0, 1]), members(&[2]), members(&[3])],
-        rules: Rules(vec![rule("/files/", 0), rule("/routed/", 1), rule("/dead/", 2)]),
+        rules: Rules::new(vec![rule("/files/", 0), rule("/routed/", 1), rule("/dead/", 2)]),
         error_pages: Arc::default(),
         keys: ring(&[(KEY_ID, SECRET)]),
     }

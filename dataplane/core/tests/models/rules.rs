@@ -1,6 +1,8 @@
 //! Rules against a matcher that takes `docs/OPERATING.md`, `[[rule]]`, word by word, and bytes one by one.
 
-use baton_core::policy::{HostMatch, PathMatch, PoolIndex, Request, Rule, Rules, VipIndex};
+use baton_core::policy::{
+    Conditions, Content, HostMatch, Http, PathMatch, PoolIndex, Request, Rule, Rules, VipIndex,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -160,20 +162,26 @@ proptest! {
         ),
     ) {
         let pool_of = |position: usize| PoolIndex(u16::try_from(position).expect("few rules") + 100);
-        let ours = Rules(rules.iter().enumerate().map(|(position, rule)| Rule {
-            vip: rule.vip.map(VipIndex),
-            host: rule.host.as_deref().map(HostMatch::new),
-            path: rule.path.clone().map(|(part, text)| match part {
-                Part::Exact => PathMatch::Exact(text),
-                Part::Prefix => PathMatch::Prefix(text),
-                Part::Suffix => PathMatch::Suffix(text),
-            }),
-            pool: pool_of(position),
+        let ours = Rules::new(rules.iter().enumerate().map(|(position, rule)| {
+            let conditions = Conditions {
+                vip: rule.vip.map(VipIndex),
+                host: rule.host.as_deref().map(HostMatch::new),
+                path: rule.path.clone().map(|(part, text)| match part {
+                    Part::Exact => PathMatch::Exact(text),
+                    Part::Prefix => PathMatch::Prefix(text),
+                    Part::Suffix => PathMatch::Suffix(text),
+                }),
+            };
+            Rule::to_pool(conditions, pool_of(position))
         }).collect());
         for (which, slips, vip, host, path) in requests {
             let asked = nearly(which.get(&rules), &slips, Asked { vip, host, path });
-            let request = Request { vip: VipIndex(asked.vip), host: asked.host.as_deref(), path: &asked.path };
-            prop_assert_eq!(ours.pool_for(&request), winner(&rules, &asked).map(pool_of), "{:?}", asked);
+            let (host, path) = (asked.host.as_deref(), &asked.path[..]);
+            let content = Content::Http(Http { method: "GET", host, path, query: None, fields: &[] });
+            let client = [192, 0, 2, 1].into();
+            let request = Request { vip: VipIndex(asked.vip), client, content };
+            let found = ours.find(&request).and_then(|(_, rule)| rule.pool());
+            prop_assert_eq!(found, winner(&rules, &asked).map(pool_of), "{:?}", asked);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use baton_core::http::{self, Body, Fed, Framing, Parsed};
+use baton_core::http::{self, Body, Fed, Fields, Framing, Parsed};
 use baton_core::switch::Learned;
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict, tls,
@@ -434,7 +434,8 @@ fn finding_a_requests_end_and_reading_a_hello_allocate_nothing() {
     let stream =
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
     let (ended, count) = allocations(|| {
-        let Parsed::Complete(head) = http::parse(stream) else { return None };
+        let mut room = Fields::default();
+        let Parsed::Complete(head) = http::parse(stream, &mut room) else { return None };
         let (head, body) = stream.split_at(head.bytes);
         Some(Body::new(Framing::of(head).ok()?).feed(body))
     });

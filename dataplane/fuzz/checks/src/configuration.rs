@@ -92,11 +92,11 @@ fn expect_usable(config: &switch_config::Config) {
     let (backends, pools) = (catalog.backends.len(), catalog.pools.len());
     for named in &catalog.pools {
         assert!(!named.pool.members.is_empty(), "a pool without members");
-        assert!(named.pool.members.iter().all(|member| usize::from(member.0) < backends));
+        assert!(named.pool.members.iter().all(|member| usize::from(member.backend.0) < backends));
     }
-    for rule in &catalog.rules.0 {
-        assert!(usize::from(rule.pool.0) < pools);
-        assert!(rule.vip.is_none_or(|VipIndex(vip)| usize::from(vip) < catalog.vips.len()));
+    for rule in catalog.rules.iter() {
+        assert!(rule.pool().is_none_or(|pool| usize::from(pool.0) < pools));
+        assert!(rule.conditions.vip.is_none_or(|VipIndex(vip)| usize::from(vip) < catalog.vips.len()));
     }
     let network = &config.core.network;
     assert!(network.is_host(network.address));

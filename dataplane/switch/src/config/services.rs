@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use baton_core::Network;
 use baton_core::http::ErrorPages;
-use baton_core::policy::{BackendIndex, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::policy::{
+    BackendIndex, Conditions, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex,
+};
 use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{KeyRing, Vip};
 
@@ -181,7 +183,7 @@ fn pool(position: usize, entry: &RawPool, raw: &RawConfig, findings: &mut Findin
             None => {}
         }
     }
-    NamedPool { name: text(&entry.name).to_owned(), pool: Pool { members } }
+    NamedPool { name: text(&entry.name).to_owned(), pool: Pool::of(members) }
 }
 
 /// Finds the position of a name, or reports which there are.
@@ -217,15 +219,16 @@ fn rules(raw: &RawConfig, findings: &mut Findings) -> Rules {
     for (position, later) in rules.iter().enumerate() {
         let Some(later) = later else { continue };
         let before = rules[..position].iter();
-        if let Some(earlier) =
-            before.clone().position(|rule| rule.as_ref().is_some_and(|rule| covers(rule, later)))
+        if let Some(earlier) = before
+            .clone()
+            .position(|rule| rule.as_ref().is_some_and(|rule| covers(&rule.conditions, &later.conditions)))
         {
             let advice =
                 format!("never reached: rule[{earlier}] stands before it and takes all its requests");
             findings.warn(format!("rule[{position}]"), "", advice);
         }
     }
-    Rules(rules.into_iter().flatten().collect())
+    Rules::new(rules.into_iter().flatten().collect())
 }
 
 fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findings) -> Option<Rule> {
@@ -240,7 +243,7 @@ fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findin
         .and_then(|name| named("pool", name, pools, &key("pool"), findings))
         .map(PoolIndex);
     // The outer `Option`s say whether there is a condition, the inner whether it is right.
-    Some(Rule { vip: lift(vip)?, host: lift(host)?, path: lift(path)?, pool: pool? })
+    Some(Rule::to_pool(Conditions { vip: lift(vip)?, host: lift(host)?, path: lift(path)? }, pool?))
 }
 
 /// Turns an optional thing that may be faulty into a thing that may be faulty or is optional.
@@ -302,7 +305,7 @@ fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Opt
 }
 
 /// Says whether every request that `later` matches is matched by `earlier`.
-fn covers(earlier: &Rule, later: &Rule) -> bool {
+fn covers(earlier: &Conditions, later: &Conditions) -> bool {
     let vip = earlier.vip.is_none() || earlier.vip == later.vip;
     let host = earlier.host.is_none() || earlier.host == later.host;
     let path = match (&earlier.path, &later.path) {
@@ -325,13 +328,13 @@ fn covers(earlier: &Rule, later: &Rule) -> bool {
 /// Warns of what no request can reach.
 fn unused(raw: &RawConfig, catalog: &Catalog, findings: &mut Findings) {
     for (index, vip) in (0..).map(VipIndex).zip(&catalog.vips) {
-        if !catalog.rules.0.iter().any(|rule| rule.vip.is_none_or(|named| named == index)) {
+        if !catalog.rules.iter().any(|rule| rule.conditions.vip.is_none_or(|named| named == index)) {
             let advice = "no [[rule]] speaks of this VIP: all its requests will be refused";
             findings.warn(format!("vip[{}]", index.0), quoted(&vip.name), advice);
         }
     }
     for (index, pool) in (0..).map(PoolIndex).zip(&catalog.pools) {
-        if !catalog.rules.0.iter().any(|rule| rule.pool == index) {
+        if !catalog.rules.iter().any(|rule| rule.pool() == Some(index)) {
             findings.warn(format!("pool[{}]", index.0), quoted(&pool.name), "no [[rule]] leads to this pool");
         }
     }

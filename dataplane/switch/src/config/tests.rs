@@ -4,8 +4,8 @@ use core::net::Ipv4Addr;
 
 use super::*;
 use baton_core::Network;
-use baton_core::http::{self, Head, Parsed};
-use baton_core::policy::{BackendIndex, Request, VipIndex};
+use baton_core::http::{self, Fields, Parsed};
+use baton_core::policy::{BackendIndex, Content, Http, PoolIndex, Request, Rules, VipIndex};
 use handoff_proto::KeyId;
 use handoff_proto::keys::Key;
 
@@ -31,6 +31,14 @@ fn changed(from: &str, to: &str) -> String {
     EXAMPLE.replacen(from, to, 1)
 }
 
+/// Returns where a GET goes.
+fn pool_for(rules: &Rules, host: Option<&str>, path: &str) -> Option<PoolIndex> {
+    let content = Content::Http(Http { method: "GET", host, path, query: None, fields: &[] });
+    let client = Ipv4Addr::new(192, 0, 2, 1).into();
+    let (_, rule) = rules.find(&Request { vip: VipIndex(0), client, content })?;
+    rule.pool()
+}
+
 fn faults(text: &str) -> Vec<String> {
     match parse(text) {
         Err(ConfigError::Faults { faults, .. }) => faults.iter().map(Fault::to_string).collect(),
@@ -51,8 +59,9 @@ fn the_example_is_valid_and_without_warnings() {
     assert_eq!(config.control.listen.to_string(), "10.70.0.1:7170");
     assert_eq!(config.catalog.backends.len(), 3);
     let rules = &config.catalog.rules;
-    let pool = |path| rules.pool_for(&Request { vip: VipIndex(0), host: None, path }).map(|pool| pool.0);
-    assert_eq!((pool("/a"), pool("/video/a"), pool("/a.mp4")), (Some(0), Some(1), Some(1)));
+    let pool = |path| pool_for(rules, None, path);
+    let expected = (Some(PoolIndex(0)), Some(PoolIndex(1)), Some(PoolIndex(1)));
+    assert_eq!((pool("/a"), pool("/video/a"), pool("/a.mp4")), expected);
     assert_eq!(config.catalog.vips_of(BackendIndex(2)).len(), 1);
     assert_eq!(config.catalog.pools_of(BackendIndex(2)).collect::<Vec<_>>(), ["video"]);
 }
@@ -84,11 +93,15 @@ fn a_rules_host_matches_the_host_that_requests_are_found_to_ask_for() {
         ("[2001:db8::1]", "[2001:db8::1]:80"),
     ] {
         let text = changed("host = \"video.example.org\"", &format!("host = \"{written}\""));
-        let rule = parse(&text).expect("valid").catalog.rules.0[0].clone();
+        let rules = parse(&text).expect("valid").catalog.rules.clone();
+        let first = rules.iter().next().and_then(|rule| rule.pool());
         let request = format!("GET / HTTP/1.1\r\nHost: {asked}\r\n\r\n");
-        let Parsed::Complete(head) = http::parse(request.as_bytes()) else { panic!("not whole: {request}") };
-        let Head { host, path, .. } = head;
-        assert!(rule.matches(&Request { vip: VipIndex(0), host, path }), "{written} and {asked}");
+        let mut room = Fields::default();
+        let Parsed::Complete(head) = http::parse(request.as_bytes(), &mut room) else {
+            panic!("not whole: {request}")
+        };
+        let found = pool_for(&rules, head.host, head.path);
+        assert!(found.is_some() && found == first, "{written} and {asked}");
     }
 }
 

@@ -27,7 +27,7 @@ pub struct NamedBackend {
 }
 
 /// A pool with its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamedPool {
     /// For rules and operators.
     pub name: String,
@@ -86,14 +86,14 @@ impl Catalog {
         let pools: Vec<PoolIndex> = (0..)
             .map(PoolIndex)
             .zip(&self.pools)
-            .filter(|(_, named)| named.pool.members.contains(&backend))
+            .filter(|(_, named)| named.pool.contains(backend))
             .map(|(index, _)| index)
             .collect();
         let leads_here = |vip: VipIndex| {
-            self.rules
-                .0
-                .iter()
-                .any(|rule| rule.vip.is_none_or(|named| named == vip) && pools.contains(&rule.pool))
+            self.rules.iter().any(|rule| {
+                rule.conditions.vip.is_none_or(|named| named == vip)
+                    && rule.pool().is_some_and(|pool| pools.contains(&pool))
+            })
         };
         (0..)
             .map(VipIndex)
@@ -105,9 +105,6 @@ impl Catalog {
 
     /// Returns the names of the pools this backend is in.
     pub fn pools_of(&self, backend: BackendIndex) -> impl Iterator<Item = &str> {
-        self.pools
-            .iter()
-            .filter(move |named| named.pool.members.contains(&backend))
-            .map(|named| named.name.as_str())
+        self.pools.iter().filter(move |named| named.pool.contains(backend)).map(|named| named.name.as_str())
     }
 }

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::policy::{BackendIndex, Conditions, Pool, PoolIndex, Rule, Rules, VipIndex};
 use handoff_proto::channel::{Channel, ChannelError};
 use handoff_proto::control::{
     CONTROL_VERSION, FromAgent, FromSwitch, Load, REASON_BYTES_MAX, REASONS_MAX, REPORT_INTERVAL, Report,
@@ -29,13 +29,11 @@ fn catalog() -> Arc<Catalog> {
         |name: &str, last| NamedBackend { name: name.to_owned(), address: Ipv4Addr::new(10, 60, 0, last) };
     let pool = |name: &str, members: &[u16]| NamedPool {
         name: name.to_owned(),
-        pool: Pool { members: members.iter().copied().map(BackendIndex).collect() },
+        pool: Pool::of(members.iter().copied().map(BackendIndex)),
     };
-    let rule = |vip: Option<u16>, pool| Rule {
-        vip: vip.map(VipIndex),
-        host: None,
-        path: None,
-        pool: PoolIndex(pool),
+    let rule = |vip: Option<u16>, pool| {
+        let vip = vip.map(VipIndex);
+        Rule::to_pool(Conditions { vip, ..Conditions::default() }, PoolIndex(pool))
     };
     Arc::new(Catalog {
         vips: vec![
@@ -44,7 +42,7 @@ fn catalog() -> Arc<Catalog> {
         ],
         backends: vec![backend("one", 11), backend("two", 12)],
         pools: vec![pool("all", &[0, 1]), pool("shop", &[0])],
-        rules: Rules(vec![rule(Some(0), 0), rule(None, 1)]),
+        rules: Rules::new(vec![rule(Some(0), 0), rule(None, 1)]),
         error_pages: Arc::default(),
         keys: KeyRing::new(vec![key(1), key(2)]).expect("a good ring"),
     })

@@ -1,0 +1,131 @@
+//! Ordered rules: the first whose conditions all hold says what becomes of the request.
+
+mod host;
+mod path;
+
+pub use host::HostMatch;
+pub use path::PathMatch;
+
+use crate::ids::{AnswerIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
+use crate::policy::Request;
+
+/// Conditions, all of which must hold; those that are not there always do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The VIP the client connected to.
+    pub vip: Option<VipIndex>,
+    /// The host asked for.
+    pub host: Option<HostMatch>,
+    /// The path asked for.
+    pub path: Option<PathMatch>,
+}
+
+impl Conditions {
+    /// Says whether every condition holds.
+    pub fn hold(&self, request: &Request<'_>) -> bool {
+        let http = request.http();
+        let host = http.and_then(|http| http.host);
+        let path = http.map(|http| http.path);
+        self.vip.is_none_or(|vip| vip == request.vip)
+            && self.host.as_ref().is_none_or(|wanted| host.is_some_and(|host| wanted.matches(host)))
+            && self.path.as_ref().is_none_or(|wanted| path.is_some_and(|path| wanted.matches(path)))
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes to a backend of this pool.
+    Dispatch(PoolIndex),
+    /// The switch answers it itself.
+    Answer(AnswerIndex),
+}
+
+/// Conditions, and what becomes of requests for which they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// When it applies.
+    pub conditions: Conditions,
+    /// The service class of such requests.
+    pub class: ClassIndex,
+    /// What becomes of them.
+    pub action: Action,
+}
+
+impl Rule {
+    /// Makes a rule that sends requests to a pool, in no class of their own.
+    pub fn to_pool(conditions: Conditions, pool: PoolIndex) -> Self {
+        Self { conditions, class: ClassIndex::default(), action: Action::Dispatch(pool) }
+    }
+
+    /// Returns the pool requests go to, unless the switch answers them itself.
+    pub const fn pool(&self) -> Option<PoolIndex> {
+        match self.action {
+            Action::Dispatch(pool) => Some(pool),
+            Action::Answer(_) => None,
+        }
+    }
+}
+
+/// The rules in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// Takes the rules in their order.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self(rules)
+    }
+
+    /// Returns the first rule whose conditions hold.
+    pub fn find(&self, request: &Request<'_>) -> Option<(RuleIndex, &Rule)> {
+        (0..).map(RuleIndex).zip(&self.0).find(|(_, rule)| rule.conditions.hold(request))
+    }
+
+    /// Returns the rules in their order.
+    pub fn iter(&self) -> core::slice::Iter<'_, Rule> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::policy::{Content, Http};
+
+    fn rule(vip: Option<u16>, host: Option<&str>, path: Option<&str>, pool: u16) -> Rule {
+        let conditions = Conditions {
+            vip: vip.map(VipIndex),
+            host: host.map(HostMatch::new),
+            path: path.map(|prefix| PathMatch::Prefix(prefix.into())),
+        };
+        Rule::to_pool(conditions, PoolIndex(pool))
+    }
+
+    fn ask<'a>(vip: u16, host: Option<&'a str>, path: &'a str) -> Request<'a> {
+        let content = Content::Http(Http { method: "GET", host, path, query: None, fields: &[] });
+        Request { vip: VipIndex(vip), client: IpAddr::V4(Ipv4Addr::LOCALHOST), content }
+    }
+
+    #[test]
+    fn the_first_rule_whose_conditions_all_hold_wins() {
+        let rules = Rules::new(vec![
+            rule(Some(1), None, None, 1),
+            rule(None, Some("Video.Example."), Some("/hd/"), 2),
+            rule(None, Some("video.example"), None, 3),
+            rule(None, None, Some("/hd/"), 4),
+        ]);
+        for (request, pool) in [
+            (ask(1, Some("video.example"), "/hd/x"), Some(1)),
+            (ask(0, Some("VIDEO.example"), "/hd/x"), Some(2)),
+            (ask(0, Some("video.example."), "/sd/x"), Some(3)),
+            (ask(0, None, "/hd/x"), Some(4)),
+            (ask(0, Some("other.example"), "/sd/x"), None),
+        ] {
+            let found = rules.find(&request).and_then(|(_, rule)| rule.pool());
+            assert_eq!(found, pool.map(PoolIndex), "{request:?}");
+        }
+    }
+}
