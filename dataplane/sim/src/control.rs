@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use baton_core::Snapshot;
-use baton_core::http::ErrorPages;
 use baton_core::ids::{BackendIndex, PoolIndex};
 use baton_core::policy::{Conditions, PathMatch, Pool, Rule, Rules};
-use baton_core::switch;
+use baton_core::switch::{Backend, Service};
 use handoff_proto::keys::Key;
 use handoff_proto::{KeyId, KeyRing, Micros, Vip};
 
@@ -110,17 +109,16 @@ impl Control {
         let (pools, rules) = rule_set(self.rules);
         let backends = (0..addresses::BACKEND_COUNT).zip(&self.published);
         Arc::new(Snapshot {
-            vips: vec![Vip { address: addresses::VIP.0.into(), port: addresses::VIP.1 }],
+            vips: vec![Service::http(Vip { address: addresses::VIP.0.into(), port: addresses::VIP.1 })],
             backends: backends
-                .map(|(number, usable)| switch::Backend {
-                    address: addresses::backend(number).into(),
+                .map(|(number, usable)| Backend {
                     usable: *usable,
+                    ..Backend::at(addresses::backend(number).into())
                 })
                 .collect(),
             pools,
             rules,
-            error_pages: Arc::new(ErrorPages::default()),
-            keys: self.keys.clone(),
+            ..Snapshot::bare(self.keys.clone())
         })
     }
 }

@@ -2,12 +2,18 @@
 //!
 //! The room takes a parsed request, never bytes, and what control says of the backends, never their addresses.
 
+mod affinity;
+mod answer;
 pub mod balance;
+mod class;
 mod load;
 mod pool;
 mod request;
 mod rules;
 
+pub use affinity::Affinity;
+pub use answer::RuleAnswer;
+pub use class::{CLASSES_MAX, Class, Overload};
 pub use load::{FRESH, Load};
 pub use pool::{Member, Pool};
 pub use request::{Content, Field, Http, Request, Tls};

@@ -1,6 +1,7 @@
 //! Pools: backends that can serve the same requests, and how one of them is chosen.
 
 use crate::ids::BackendIndex;
+use crate::policy::Affinity;
 use crate::policy::balance::PolicySettings;
 
 /// Backends that can serve the same requests.
@@ -10,6 +11,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// How one of them is chosen.
     pub policy: PolicySettings,
+    /// What binds several connections to the same backend.
+    pub affinity: Option<Affinity>,
 }
 
 /// A backend in a pool.
@@ -25,7 +28,7 @@ impl Pool {
     /// Makes a pool of backends that take turns.
     pub fn of(backends: impl IntoIterator<Item = BackendIndex>) -> Self {
         let members = backends.into_iter().map(|backend| Member { backend, weight: 1 }).collect();
-        Self { members, policy: PolicySettings::RoundRobin }
+        Self { members, policy: PolicySettings::RoundRobin, affinity: None }
     }
 
     /// Says whether a backend is in it.

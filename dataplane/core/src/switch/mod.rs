@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use hold::{HEAD_BYTES_MAX, SEGMENT_COUNT_MAX};
 pub use outbox::{Learned, Outbox};
-pub use settings::{Backend, Lcore, Network, Settings, Snapshot};
+pub use settings::{Backend, Inspect, Lcore, Network, Service, Settings, Snapshot};
 
 use crate::cookie::CookieJar;
 use crate::entropy::Entropy;
@@ -341,7 +341,7 @@ impl Switch {
 
     fn vip_of(&self, segment: &Segment) -> Option<VipIndex> {
         let service = segment.tuple.service();
-        let position = self.snapshot.vips.iter().position(|vip| *vip == service)?;
+        let position = self.snapshot.vips.iter().position(|known| known.vip == service)?;
         u16::try_from(position).ok().map(VipIndex)
     }
 

@@ -237,7 +237,7 @@ fn who_resets_is_not_reset() {
 fn so_many_questions_a_second_and_no_more() {
     let more = (0..500u16).map(|host| {
         let [high, low] = host.to_be_bytes();
-        Backend { address: [10, 62, high, low].into(), usable: true }
+        Backend::at([10, 62, high, low].into())
     });
     let mut snapshot = snapshot();
     snapshot.backends.extend(more);

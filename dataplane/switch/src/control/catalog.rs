@@ -4,8 +4,8 @@ use core::net::Ipv4Addr;
 use std::sync::Arc;
 
 use baton_core::http::ErrorPages;
-use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rules, VipIndex};
-use baton_core::switch::{Backend, Snapshot};
+use baton_core::policy::{BackendIndex, Class, Overload, Pool, PoolIndex, Rules, VipIndex};
+use baton_core::switch::{Backend, Service, Snapshot};
 use handoff_proto::{KeyRing, Vip};
 
 /// A VIP with its name.
@@ -58,14 +58,17 @@ impl Catalog {
     /// Makes what the lcores work with, given which backends may get new connections.
     pub fn snapshot(&self, usable: impl Fn(BackendIndex) -> bool) -> Snapshot {
         Snapshot {
-            vips: self.vips.iter().map(|named| named.vip).collect(),
+            vips: self.vips.iter().map(|named| Service::http(named.vip)).collect(),
             backends: (0..)
                 .map(BackendIndex)
                 .zip(&self.backends)
-                .map(|(index, named)| Backend { address: named.address.into(), usable: usable(index) })
+                .map(|(index, named)| Backend { usable: usable(index), ..Backend::at(named.address.into()) })
                 .collect(),
             pools: self.pools.iter().map(|named| named.pool.clone()).collect(),
             rules: self.rules.clone(),
+            classes: vec![Class::default()],
+            overload: Overload::default(),
+            answers: Vec::new(),
             error_pages: Arc::clone(&self.error_pages),
             keys: self.keys.clone(),
         }
