@@ -1,4 +1,4 @@
-"""Writes the TOML the lab's configuration files need: tables and arrays of tables of plain values."""
+"""Writes the TOML the lab's configuration files need: tables and arrays of tables of plain values and of inline tables."""
 
 import json
 
@@ -10,6 +10,8 @@ def _value(value):
         return str(value)
     if isinstance(value, str):
         return json.dumps(value)  # a JSON string is a TOML basic string
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     raise TypeError(f"no TOML form for {value!r}")

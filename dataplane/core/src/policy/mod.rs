@@ -2,15 +2,19 @@
 //!
 //! The room takes a parsed request, never bytes, and what control says of the backends, never their addresses.
 
+mod admission;
 mod affinity;
 mod answer;
 pub mod balance;
 mod class;
 mod load;
 mod pool;
+pub mod rendezvous;
 mod request;
 mod rules;
+mod sessions;
 
+pub use admission::{Admission, FULL_PERMILLE};
 pub use affinity::Affinity;
 pub use answer::RuleAnswer;
 pub use class::{CLASSES_MAX, Class, Overload};
@@ -18,5 +22,6 @@ pub use load::{FRESH, Load};
 pub use pool::{Member, Pool};
 pub use request::{Content, Field, Http, Request, Tls};
 pub use rules::{Action, Conditions, HostMatch, PathMatch, Rule, Rules};
+pub use sessions::Sessions;
 
 pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};

@@ -56,6 +56,30 @@ pub struct Tls<'a> {
     pub session_id: &'a [u8],
 }
 
+impl<'a> Http<'a> {
+    /// Returns the value of the first field with this name.
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Lists the cookies, in the order they came: names and values, without blanks around them (RFC 6265, section 4.2.1). What
+    /// has no equals sign is no cookie.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let fields = self.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
+        let pairs = fields.flat_map(|field| field.value.split(|byte| *byte == b';'));
+        pairs.filter_map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = pair.split_at(equals);
+            Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
+        })
+    }
+
+    /// Returns the value of the first cookie with this name; names of cookies are case sensitive.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.cookies().find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
+    }
+}
+
 impl<'a> Request<'a> {
     /// Returns the request head, if this is HTTP.
     pub const fn http(&self) -> Option<&Http<'a>> {
@@ -71,5 +95,27 @@ impl<'a> Request<'a> {
             Content::Tls(tls) => Some(tls),
             Content::Unseen | Content::Http(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cookies_are_found_in_all_their_fields_and_nowhere_else() {
+        let fields = [
+            Field { name: "X-Cookie", value: b"a=0" },
+            Field { name: "cookie", value: b"a=1;b = 2 ; c; =x" },
+            Field { name: "Cookie", value: b"a=3; d=e=f" },
+        ];
+        let http = Http { method: "GET", host: None, path: "/", query: None, fields: &fields };
+        let found: Vec<_> = http.cookies().collect();
+        let expected: [(&[u8], &[u8]); 5] =
+            [(b"a", b"1"), (b"b", b"2"), (b"", b"x"), (b"a", b"3"), (b"d", b"e=f")];
+        assert_eq!(found, expected);
+        assert_eq!(http.cookie("a"), Some(&b"1"[..]), "the first counts");
+        assert_eq!((http.cookie("A"), http.cookie("c")), (None, None));
+        assert_eq!(http.field("x-cookie"), Some(&b"a=0"[..]));
     }
 }

@@ -76,6 +76,11 @@ pub fn client_key(client: IpAddr) -> u64 {
     }
 }
 
+/// Returns the number of a value, such as a cookie's.
+pub fn value_key(value: &[u8]) -> u64 {
+    hash([value])
+}
+
 /// Hashes parts of a text in their order. Where one ends and the next begins makes no difference.
 pub(in crate::policy) fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut hasher = hasher();

@@ -8,7 +8,7 @@ mod round_robin;
 mod settings;
 
 pub(super) use hash_on::hash;
-pub use hash_on::{HashOn, NAME_BYTES_MAX, client_key};
+pub use hash_on::{HashOn, NAME_BYTES_MAX, client_key, value_key};
 pub use settings::*;
 
 use core::fmt::Debug;
@@ -85,6 +85,8 @@ impl View<'_> {
 pub enum Reason {
     /// It was its turn.
     Turn,
+    /// There are no fresh reports: what this lcore counts decided.
+    StaleReports,
 }
 
 impl Reason {
@@ -92,6 +94,7 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Turn => "it was its turn",
+            Self::StaleReports => "there are no fresh reports, and this lcore has given it the least",
         }
     }
 }

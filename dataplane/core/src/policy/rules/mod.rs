@@ -82,6 +82,16 @@ impl Rules {
         (0..).map(RuleIndex).zip(&self.0).find(|(_, rule)| rule.conditions.hold(request))
     }
 
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the rules in their order.
     pub fn iter(&self) -> core::slice::Iter<'_, Rule> {
         self.0.iter()
