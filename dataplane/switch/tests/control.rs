@@ -238,6 +238,7 @@ fn play_lcores(world: &World, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
                         reply.send(room).expect("control waits");
                     }
                     Some(Question::Conflict { reply }) => drop(reply.send(None)),
+                    Some(Question::Explain { .. } | Question::Dispatched { .. }) => {} // nobody asks here
                     None => {}
                 }
                 letters.leave();

@@ -11,7 +11,7 @@ mod load;
 mod pool;
 pub mod rendezvous;
 mod request;
-mod rules;
+pub mod rules;
 mod sessions;
 
 pub use admission::{Admission, FULL_PERMILLE};
@@ -20,8 +20,11 @@ pub use answer::RuleAnswer;
 pub use class::{CLASSES_MAX, Class, Overload};
 pub use load::{FRESH, Load};
 pub use pool::{Member, Pool};
-pub use request::{Content, Field, Http, Request, Tls};
-pub use rules::{Action, Conditions, HostMatch, PathMatch, Rule, Rules};
+pub use request::{Content, Field, Http, Request, Tls, cookies};
+pub use rules::{
+    Action, ClientNetworks, Conditions, CookieMatch, HeaderMatch, HostMatch, Methods, PathMatch,
+    ProtocolMatch, QueryMatch, Rule, Rules, Service, ValueMatch, parameters,
+};
 pub use sessions::Sessions;
 
 pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};

@@ -51,7 +51,7 @@ pub(super) struct Found {
 }
 
 /// Why a request would go where it would go, for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The rule that takes it; `None` if none does.
     pub rule: Option<RuleIndex>,

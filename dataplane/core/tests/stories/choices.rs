@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use baton_core::ids::{BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
 use baton_core::policy::{
-    Action, Affinity, AnswerIndex, Class, Conditions, Content, Http, Load, Overload, PathMatch, Pool,
-    Request, Rule, RuleAnswer, Rules,
+    Action, Affinity, AnswerIndex, Class, Conditions, Content, HostMatch, Http, Load, Overload, PathMatch,
+    Pool, Request, Rule, RuleAnswer, Rules,
 };
 use baton_core::switch::{Backend, Inspect, Why};
 use baton_core::{DropReason, Event, Micros, Snapshot, Verdict};
@@ -82,7 +82,10 @@ fn without_inspection_a_client_nobody_serves_is_reset() {
 fn by_name() -> Snapshot {
     let mut names = one_pool(Inspect::Tls);
     names.pools = vec![Pool::of([BackendIndex(0)]), Pool::of([BackendIndex(1)])];
-    let named = Conditions { host: None, ..Conditions::default() };
+    let named = Conditions {
+        server_name: Some(HostMatch::new("a.example").expect("a name")),
+        ..Conditions::default()
+    };
     names.rules = Rules::new(vec![
         Rule::to_pool(named, PoolIndex(0)),
         Rule::to_pool(Conditions::default(), PoolIndex(1)),
