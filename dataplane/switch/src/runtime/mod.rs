@@ -4,12 +4,14 @@
 //! A [`Mailbox`] per lcore is the only way in from control and from the other lcores; everything in it is bounded and nobody
 //! waits on a lock. [`Observer`] reads what the lcores count.
 
+mod capture;
 mod clock;
 mod mailbox;
 mod observer;
 mod worker;
 
+pub use capture::{Captured, Filter, SNAP_BYTES, Tap};
 pub use clock::Clock;
-pub use mailbox::{Letters, Mailbox, NEWS_COUNT_MAX, Question, STEERED_COUNT_MAX};
+pub use mailbox::{Letters, Mailbox, NEWS_COUNT_MAX, Question, STEERED_COUNT_MAX, TapChange};
 pub use observer::{LcoreView, Observer};
 pub use worker::SwitchWorker;
