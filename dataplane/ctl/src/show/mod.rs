@@ -1,11 +1,19 @@
 //! Answers as text for people.
 
-use handoff_proto::admin::{Backend, Counter, Flows, LcoreStatus, Status};
-use handoff_proto::control::Load;
+mod dispatch;
+mod units;
 
+use handoff_proto::admin::{Backend, Counter, Event, Flows, LcoreStatus, Status};
+
+use crate::capture::Captured;
 use crate::keygen::Made;
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
+use crate::vitals::Vitals;
+use crate::wall;
+
+pub(crate) use dispatch::{changes, classes, pools, route, rules};
+pub(crate) use units::{duration, latency, percent, rate, short};
 
 /// What stands where nothing is known.
 const NOTHING: &str = "-";
@@ -64,24 +72,29 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
         ("BACKEND", Left),
         ("ADDRESS", Left),
         ("NEW CONNECTIONS", Left),
+        ("WEIGHT", Right),
         ("OPEN", Right),
         ("BORN", Right),
         ("REFUSED", Right),
         ("CPU", Right),
+        ("LATENCY", Right),
         ("REPORT", Right),
         ("NEXT HOP", Left),
         ("POOLS", Left),
     ]);
     for backend in backends {
-        let load = |of: &dyn Fn(&Load) -> String| backend.load.as_ref().map_or(NOTHING.to_owned(), of);
+        let vitals = Vitals::of(backend);
+        let number = |number: Option<u64>| number.map_or(NOTHING.to_owned(), |number| number.to_string());
         table.row([
             backend.name.clone(),
             backend.address.to_string(),
             if backend.usable { "yes" } else { "no" }.to_owned(),
-            load(&|load| load.established.to_string()),
-            load(&|load| load.born.to_string()),
-            load(&|load| load.refused.to_string()),
-            load(&|load| percent(load.cpu_busy_permille.into())),
+            backend.weight.to_string(),
+            number(vitals.connections),
+            number(vitals.born),
+            number(vitals.refused),
+            vitals.cpu_permille.map_or(NOTHING.to_owned(), |permille| percent(permille.into())),
+            vitals.latency_us.map_or(NOTHING.to_owned(), latency),
             backend.report_age_ms.map_or(NOTHING.to_owned(), |age| format!("{} ago", short(age))),
             backend.next_hop_mac.clone().unwrap_or_else(|| "unresolved".to_owned()),
             backend.pools.join(", "),
@@ -125,6 +138,18 @@ pub(crate) fn flows(flows: &Flows) -> String {
     }
 }
 
+/// An event, a line.
+pub(crate) fn event(event: &Event) -> String {
+    let subject = event.subject.as_deref().unwrap_or("switch");
+    format!("{}  {:<22}  {subject}: {}\n", wall::utc(event.time), event.kind.name(), event.text)
+}
+
+/// What is said where events are missing.
+pub(crate) fn lost(count: u64) -> String {
+    let which = if count == 1 { "event is" } else { "events are" };
+    format!("({count} earlier {which} not kept any more)\n")
+}
+
 pub(crate) fn counters(counters: &[Counter], all: bool) -> String {
     let mut table = Table::new([("COUNT", Right), ("NAME", Left), ("MEANING", Left)]);
     let shown: Vec<&Counter> = counters.iter().filter(|counter| all || counter.value > 0).collect();
@@ -135,6 +160,22 @@ pub(crate) fn counters(counters: &[Counter], all: bool) -> String {
         table.row([counter.value.to_string(), counter.name.clone(), counter.description.clone()]);
     }
     table.text()
+}
+
+pub(crate) fn captured(captured: &Captured) -> String {
+    let Captured { file, frames, lost } = captured;
+    let file = file.display();
+    match (frames, lost) {
+        (Some(frames), Some(0)) => format!("{frames} frames in {file}\n"),
+        (Some(frames), Some(lost)) => {
+            format!(
+                "{frames} frames in {file}; {lost} more were lost, because they came faster than they were taken\n"
+            )
+        }
+        _ => format!(
+            "interrupted; what came until then is in {file} (`batonctl events` tells what was lost)\n"
+        ),
+    }
 }
 
 pub(crate) fn made(made: &Made, further: bool) -> String {
@@ -150,45 +191,9 @@ pub(crate) fn made(made: &Made, further: bool) -> String {
     format!("wrote key {id} to {file}. {then}\n")
 }
 
-fn percent(permille: u64) -> String {
-    format!("{}.{} %", permille / 10, permille % 10)
-}
-
-/// A long time, in its two largest units.
-fn duration(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, ..) => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
-}
-
-/// A time that is short where it matters.
-fn short(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        _ => duration(ms / 1000),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_told_in_fitting_units() {
-        let told = [0, 59, 60, 3_599, 3_600, 86_399, 86_400, 200_000].map(duration);
-        let expected =
-            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h", "2 d 7 h"];
-        assert_eq!(told, expected);
-        assert_eq!(
-            [0, 999, 1_000, 59_999, 60_000].map(short),
-            ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s"]
-        );
-    }
 
     #[test]
     fn busy_shares_are_of_all_time_and_unknown_without_any() {
