@@ -7,9 +7,13 @@
 mod admin;
 mod agents;
 mod answers;
+mod capture;
 mod catalog;
 mod conflicts;
+mod events;
 mod lifecycle;
+mod operate;
+mod pcap;
 mod roster;
 mod server;
 mod session;
@@ -18,10 +22,12 @@ mod shared;
 mod tests;
 mod told;
 
-pub use admin::{AdminSocket, SocketFault};
+pub use admin::{AdminSocket, CONNECTION_COUNT_MAX, IDLE_MAX, SocketFault};
 pub use agents::UNAUTHENTICATED_COUNT_MAX;
 pub use catalog::{Catalog, NamedBackend, NamedPool, NamedVip};
+pub use events::{Chronicle, EVENTS_KEPT_MAX};
 pub use lifecycle::{Absence, Happening, SessionId, Standing};
+pub use operate::{OperateFault, Operations};
 pub use roster::{Change, Hello, Refusal, ReportFault, Roster};
 pub use server::{BindFault, Control, Listeners, bind};
 pub use session::{End, OPENING_MAX, Session};

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::catalog::{Catalog, NamedBackend, NamedVip};
 use super::lifecycle::{Absence, Happening, SessionId, Standing};
+use super::operate::WEIGHT_DEFAULT;
 
 /// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
 const STRANGER_RECENT: Micros = Micros::from_secs(10);
@@ -307,6 +308,9 @@ impl Roster {
                 clock_ahead_ms: member.clock_ahead_ms,
                 load: member.load,
                 pools: self.catalog.pools_of(index).map(str::to_owned).collect(),
+                weight: WEIGHT_DEFAULT,
+                draining: false,
+                connections: None,
             })
             .collect()
     }

@@ -4,10 +4,13 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use handoff_proto::admin::EventKind;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::catalog::Catalog;
+use super::events::Chronicle;
 use super::roster::{Change, Roster};
 use super::session::End;
 use super::told::Told;
@@ -64,8 +67,12 @@ pub struct Shared {
     pub observer: Observer,
     /// What control counts.
     pub counters: ControlCounters,
+    /// What happened.
+    pub chronicle: Chronicle,
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
+    /// Of the capture that runs.
+    pub(super) capture_seat: Arc<Semaphore>,
     refusals: Mutex<Told>,
     read_port: ReadPort,
 }
@@ -80,8 +87,20 @@ impl Shared {
         read_port: ReadPort,
     ) -> Self {
         let roster = Mutex::new(Roster::new(Arc::clone(&catalog)));
-        let (counters, refusals) = Default::default();
-        Self { identity, catalog, observer, counters, roster, mailboxes, refusals, read_port }
+        let (counters, chronicle, refusals) = Default::default();
+        let capture_seat = Arc::new(Semaphore::new(1));
+        Self {
+            identity,
+            catalog,
+            observer,
+            counters,
+            chronicle,
+            roster,
+            mailboxes,
+            capture_seat,
+            refusals,
+            read_port,
+        }
     }
 
     /// The switch's clock.
@@ -119,7 +138,7 @@ impl Shared {
             self.counters.published.fetch_add(1, Ordering::Relaxed);
         }
         drop(roster);
-        changes.iter().for_each(tell);
+        changes.iter().for_each(|change| self.tell(change));
         outcome
     }
 
@@ -132,18 +151,36 @@ impl Shared {
         let why = end.to_string();
         if self.refusals.lock().is_news(peer, &why, self.clock().now()) {
             warn!(%peer, "agent refused: {why}");
+            self.note(EventKind::AgentRefused, Some(&peer.to_string()), &format!("agent refused: {why}"));
         }
     }
-}
+    /// Tells that the switch serves from now on.
+    pub(super) fn started(&self) {
+        let Identity { address, device, .. } = &self.identity;
+        let text =
+            format!("baton-switch {} serves, address {address}, device {device}", env!("CARGO_PKG_VERSION"));
+        self.note(EventKind::Started, None, &text);
+    }
 
-fn tell(change: &Change) {
-    let Change { backend, usable, was_usable, reasons } = change;
-    if *usable {
-        info!(%backend, "backend is usable");
-    } else if *was_usable {
-        warn!(%backend, "backend gets no new connections any more: {}", reasons.join("; "));
-    } else {
-        // As at every start of an agent, for a second or two.
-        info!(%backend, "backend gets no new connections yet: {}", reasons.join("; "));
+    /// Keeps an event for operators. What is logged as well is logged where it happens, with its own words for the log.
+    pub(super) fn note(&self, kind: EventKind, subject: Option<&str>, text: &str) {
+        self.chronicle.note(self.clock().now(), kind, subject, text);
+    }
+
+    fn tell(&self, change: &Change) {
+        let Change { backend, usable, was_usable, reasons } = change;
+        let reasons = reasons.join("; ");
+        let (kind, text) = if *usable {
+            info!(%backend, "backend is usable");
+            (EventKind::BackendUsable, "backend is usable".to_owned())
+        } else if *was_usable {
+            warn!(%backend, "backend gets no new connections any more: {reasons}");
+            (EventKind::BackendUnusable, format!("backend gets no new connections any more: {reasons}"))
+        } else {
+            // As at every start of an agent, for a second or two.
+            info!(%backend, "backend gets no new connections yet: {reasons}");
+            (EventKind::BackendUnusable, format!("backend gets no new connections yet: {reasons}"))
+        };
+        self.note(kind, Some(backend), &text);
     }
 }

@@ -12,6 +12,7 @@ use crossbeam::queue::ArrayQueue;
 use tokio::sync::oneshot;
 
 use super::asked::Asked;
+use super::capture::Tap;
 use crate::dpdk::Frame;
 
 /// How many frames of other lcores may wait for one. At the limit the frame is dropped and counted as `drop_steer_failed`.
@@ -22,6 +23,8 @@ pub const NEWS_COUNT_MAX: usize = 8192;
 pub const SESSIONS_COUNT_MAX: usize = 4096;
 /// How many questions may wait. At the limit control is told to ask again later.
 const QUESTION_COUNT_MAX: usize = 4;
+/// How many changes of a tap may wait: one capture runs at a time, and another may begin where an lcore was slow to end the last.
+const TAP_CHANGE_COUNT_MAX: usize = 4;
 
 /// What control may ask an lcore. The room for the answer comes with the question, so that the lcore allocates nothing.
 #[derive(Debug)]
@@ -79,6 +82,15 @@ pub struct LearnedSession {
     pub backend: BackendIndex,
 }
 
+/// A tap to put in or, without one, to take out. The lcore gives back what it had, so that it frees no memory.
+#[derive(Debug)]
+pub struct TapChange {
+    /// From now on.
+    pub tap: Option<Arc<Tap>>,
+    /// Where the one before goes.
+    pub reply: oneshot::Sender<Option<Arc<Tap>>>,
+}
+
 /// What others have for one lcore. Anybody puts in; only that lcore takes out.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -87,6 +99,7 @@ pub struct Mailbox {
     /// The latest only: an older one nobody took is worthless.
     snapshot: ArrayQueue<Arc<Snapshot>>,
     questions: ArrayQueue<Question>,
+    taps: ArrayQueue<TapChange>,
     steered: ArrayQueue<Frame>,
     news: ArrayQueue<Learned>,
     news_lost: AtomicU64,
@@ -102,6 +115,7 @@ impl Default for Mailbox {
             rung: AtomicBool::new(false),
             snapshot: ArrayQueue::new(1),
             questions: ArrayQueue::new(QUESTION_COUNT_MAX),
+            taps: ArrayQueue::new(TAP_CHANGE_COUNT_MAX),
             steered: ArrayQueue::new(STEERED_COUNT_MAX),
             news: ArrayQueue::new(NEWS_COUNT_MAX),
             news_lost: AtomicU64::new(0),
@@ -141,6 +155,14 @@ impl Mailbox {
     /// Asks. Says whether there was room for the question; if not, its reply channel is closed.
     pub fn ask(&self, question: Question) -> bool {
         let is_taken = self.questions.push(question).is_ok();
+        self.ring();
+        is_taken
+    }
+
+    /// Changes what the lcore keeps of its frames. Says whether there was room for the change; if not, its reply channel is
+    /// closed.
+    pub fn change_tap(&self, change: TapChange) -> bool {
+        let is_taken = self.taps.push(change).is_ok();
         self.ring();
         is_taken
     }
@@ -208,6 +230,11 @@ impl Letters<'_> {
         self.mailbox.questions.pop()
     }
 
+    /// Takes the oldest change of the tap.
+    pub fn tap_change(&self) -> Option<TapChange> {
+        self.mailbox.taps.pop()
+    }
+
     /// Takes the oldest frame of another lcore.
     pub fn steered(&self) -> Option<Frame> {
         self.mailbox.steered.pop()
@@ -220,8 +247,9 @@ impl Letters<'_> {
 
     /// Leaves what was not taken, if anything, for the next turn.
     pub fn leave(self) {
-        let Mailbox { snapshot, questions, steered, news, loads, sessions, .. } = self.mailbox;
-        let is_control_done = snapshot.is_empty() && questions.is_empty() && loads.is_empty();
+        let Mailbox { snapshot, questions, taps, steered, news, loads, sessions, .. } = self.mailbox;
+        let is_control_done =
+            snapshot.is_empty() && questions.is_empty() && taps.is_empty() && loads.is_empty();
         if !(is_control_done && steered.is_empty() && news.is_empty() && sessions.is_empty()) {
             self.mailbox.ring();
         }
