@@ -152,15 +152,23 @@ impl Racc {
     }
 
     /// Adds to every subtree on the way to a document, and takes apart or puts together what has become too large or small.
-    fn annotate(&mut self, path: &str, part: u64, cost: u64, interval: u64) {
-        for hash in prefixes(path, self.depth) {
-            let owner = self.first.walk(hash).next().and_then(|owner| u16::try_from(owner).ok());
+    fn annotate(&mut self, path: &str, part: &Part, cost: u64, view: &View<'_>) {
+        let interval = self.interval(view);
+        let mut way = prefixes(path, self.depth).peekable();
+        while let Some(hash) = way.next() {
+            let first = self.first.walk(hash).next().and_then(|owner| u16::try_from(owner).ok());
             let Some((_, subtree)) = self.subtrees.enter(hash) else { return };
-            subtree.owner = subtree.owner.or(self.known.note(hash).owner).or(owner);
+            subtree.owner = subtree.owner.or(self.known.note(hash).owner).or(first);
             subtree.load.add(interval, cost);
             let load = subtree.load.measured(interval);
-            subtree.is_apart = self.shares.is_too_large(load, subtree.is_apart, interval);
-            if hash == part {
+            let was_apart = subtree.is_apart;
+            // What has no parts cannot be taken apart.
+            subtree.is_apart =
+                (was_apart || way.peek().is_some()) && self.shares.is_too_large(load, was_apart, interval);
+            if subtree.is_apart && !was_apart && hash == part.hash {
+                self.shares.spread(view, part.owner, interval, load);
+            }
+            if hash == part.hash {
                 return;
             }
         }
@@ -186,7 +194,6 @@ impl Policy for Racc {
         let cost = self.cost(part.as_ref(), choice.member, view);
         self.shares.add(choice.member, interval, cost);
         let (Some(path), Some(part)) = (ask.path, part) else { return };
-        self.annotate(path, part.hash, cost, interval);
         if choice.reason == Reason::SubtreeMoved
             && let Some((_, subtree)) = self.subtrees.enter(part.hash)
         {
@@ -196,5 +203,7 @@ impl Policy for Racc {
             let before = if self.moves.0 == interval { self.moves.1 } else { 0 };
             self.moves = (interval, before + 1);
         }
+        let owner = if choice.reason == Reason::SubtreeMoved { choice.member } else { part.owner };
+        self.annotate(path, &Part { owner, ..part }, cost, view);
     }
 }

@@ -52,9 +52,9 @@ pub(super) struct Shares {
 }
 
 /// A member has too much with more than this, in percent of its fair share.
-const TOO_MUCH_PERCENT: u128 = 125;
-/// How many requests a member must have had on average for the measurement to say anything.
-const REQUESTS_MIN: u64 = 16;
+const TOO_MUCH_PERCENT: u128 = 110;
+/// How many requests a member must have had on average for the measurement to say anything: of 100, ten more or less are chance.
+const REQUESTS_MIN: u64 = 100;
 /// A subtree is too much for one member if it is more than this part of a fair share.
 const WHOLE_MAX: u64 = 4;
 /// One that was taken apart is whole again below this part.
@@ -85,6 +85,19 @@ impl Shares {
         }
         if let Some(share) = self.members.get_mut(to) {
             share.correct(interval, |earlier| earlier.saturating_add(load));
+        }
+    }
+
+    /// Notes that a subtree belongs to all members from now on, in parts that are not known yet.
+    pub(super) fn spread(&mut self, view: &View<'_>, from: usize, interval: u64, load: u64) {
+        let weights = u128::from(self.weights);
+        for (share, member) in self.members.iter_mut().zip(view.members) {
+            let part = u128::from(load) * u128::from(member.weight) / weights;
+            share
+                .correct(interval, |earlier| earlier.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)));
+        }
+        if let Some(share) = self.members.get_mut(from) {
+            share.correct(interval, |earlier| earlier.saturating_sub(load));
         }
     }
 
