@@ -91,6 +91,12 @@ impl World {
         self.machine.as_ref().map_or(0, Machine::flow_count)
     }
 
+    /// Connections that the switch counts at its backends.
+    #[must_use]
+    pub fn counted_connections(&self) -> u64 {
+        self.machine.as_ref().map_or(0, Machine::counted_connections)
+    }
+
     /// Heads and error pages that the switch keeps.
     #[must_use]
     pub fn held_count(&self) -> usize {
