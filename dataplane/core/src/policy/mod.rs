@@ -6,11 +6,14 @@ pub mod balance;
 mod load;
 mod pool;
 mod request;
-mod rules;
+pub mod rules;
 
 pub use load::{FRESH, Load};
 pub use pool::{Member, Pool};
 pub use request::{Content, Field, Http, Request, Tls};
-pub use rules::{Action, Conditions, HostMatch, PathMatch, Rule, Rules};
+pub use rules::{
+    Action, ClientNetworks, Conditions, CookieMatch, HeaderMatch, HostMatch, Methods, PathMatch,
+    ProtocolMatch, QueryMatch, Rule, Rules, Service, ValueMatch, cookies, parameters,
+};
 
 pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
