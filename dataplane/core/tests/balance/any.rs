@@ -3,46 +3,12 @@
 use baton_core::Entropy;
 use baton_core::ids::ClassIndex;
 use baton_core::policy::Load;
-use baton_core::policy::balance::{
-    Ask, ContentAndLoadSettings, HashOn, HostWeights, KnownSubtree, LardReplicatedSettings, LardSettings,
-    MaglevSettings, PolicySettings, RaccCost, RaccSettings, TrafficUnit,
-};
+use baton_core::policy::balance::{Ask, PolicySettings};
 use handoff_proto::Micros;
 use proptest::prelude::*;
 
+use crate::policies::all;
 use crate::pool::{ASK, Pool};
-
-/// Each policy, with small tables, so that they overflow.
-pub(crate) fn all() -> Vec<PolicySettings> {
-    let maglev = |bound| MaglevSettings::new(HashOn::Path, bound).expect("good settings");
-    let lard = LardSettings::new(HashOn::Url, 2, 5, 64).expect("good settings");
-    let known = vec![
-        KnownSubtree::new("/a/b", 7, 3).expect("a subtree"),
-        KnownSubtree::new("/c", 1 << 40, 1000).expect("a subtree"),
-    ];
-    let racc = |cost, known| RaccSettings::new(3, 1, 64, cost, known).expect("good settings");
-    vec![
-        PolicySettings::RoundRobin,
-        PolicySettings::WeightedRoundRobin,
-        PolicySettings::LeastConnections,
-        PolicySettings::LeastTraffic(TrafficUnit::Bytes),
-        PolicySettings::LeastTraffic(TrafficUnit::Packets),
-        PolicySettings::WeightedLeastLoad(HostWeights::Configured),
-        PolicySettings::WeightedLeastLoad(HostWeights::Reported),
-        PolicySettings::FastestResponse,
-        PolicySettings::TwoChoices,
-        PolicySettings::ClientHash,
-        PolicySettings::Maglev(maglev(None)),
-        PolicySettings::Maglev(maglev(Some(101))),
-        PolicySettings::UrlHash,
-        PolicySettings::Lard(lard.clone()),
-        PolicySettings::LardReplicated(LardReplicatedSettings::new(lard, 1).expect("good settings")),
-        PolicySettings::Cap,
-        PolicySettings::Racc(racc(RaccCost::Requests, known)),
-        PolicySettings::Racc(racc(RaccCost::Traffic, vec![])),
-        PolicySettings::ContentAndLoad(ContentAndLoadSettings::new(HashOn::Path, 3).expect("good settings")),
-    ]
-}
 
 /// A load of any size: small, usual, or as large as a lying agent can say.
 fn load(entropy: &mut Entropy) -> Load {

@@ -4,6 +4,7 @@ mod any;
 mod hashes;
 mod loads;
 mod locality;
+mod policies;
 mod pool;
 mod tree;
 mod turns;
