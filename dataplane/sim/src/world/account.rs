@@ -103,6 +103,15 @@ impl World {
         self.machine.as_ref().map_or(0, Machine::held_count)
     }
 
+    /// Says whether nothing is left of any connection, at the switch or at a backend.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.flow_count() == 0
+            && self.held_count() == 0
+            && self.counted_connections() == 0
+            && self.backends.iter().all(|backend| backend.sockets().next().is_none())
+    }
+
     /// The switch's flows, as text.
     #[must_use]
     pub fn flows_told(&self) -> String {
