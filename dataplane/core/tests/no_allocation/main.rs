@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the stories use the rest of it")]
 mod common;
+mod rules;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
