@@ -8,6 +8,7 @@ mod policies;
 #[path = "../balance/pool.rs"]
 #[expect(dead_code, reason = "the policies' own tests use the rest of it")]
 mod pool;
+mod rules;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
