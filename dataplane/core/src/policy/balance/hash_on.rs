@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use super::SettingsFault;
-use crate::policy::{Http, Request};
+use crate::policy::{Http, Request, cookies};
 
 /// The key of every hash that decides where a request goes. It is no secret and never changes.
 const KEY: [u8; 16] = *b"baton-balance-v1";
@@ -111,10 +111,8 @@ fn name_key(name: &str) -> u64 {
 fn write_name(hasher: &mut SipHasher13, name: &str) {
     for chunk in name.as_bytes().chunks(32) {
         let mut lower = [0; 32];
-        let lower = &mut lower[..chunk.len()];
-        lower.copy_from_slice(chunk);
-        lower.make_ascii_lowercase();
-        hasher.write(lower);
+        lower.iter_mut().zip(chunk).for_each(|(to, from)| *to = from.to_ascii_lowercase());
+        hasher.write(lower.get(..chunk.len()).unwrap_or_default());
     }
 }
 
@@ -123,13 +121,9 @@ fn field<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
     http.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
-/// The value of the first cookie of this name (RFC 6265, section 4.2.1); names of cookies are case sensitive.
+/// The value of the first cookie of this name; names of cookies are case sensitive.
 fn cookie<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
-    let fields = http.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
-    fields.flat_map(|field| field.value.split(|byte| *byte == b';')).find_map(|pair| {
-        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
-        value.strip_prefix(b"=").map(<[u8]>::trim_ascii_end)
-    })
+    cookies(http.fields).find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }
 
 /// Names of header fields and cookies are tokens (RFC 9110, section 5.6.2).
