@@ -396,9 +396,9 @@ files  maglev  client  1 of 2  one (1), two (20) unusable
     let (asked, rules) = ask(&vec![rule(), last], &["rules"]);
     assert_eq!(asked, get("/v1/rules"));
     let expected = "\
-RULE  CONDITIONS                                        CLASS  ACTION
+RULE  CONDITIONS                                       CLASS  ACTION
    3  host = \"*.example.org\", path_prefix = \"/video/\"  video  pool videos
-   4  every request                                     -      redirect 301 to https://{host}{uri}
+   4  every request                                    -      redirect 301 to https://{host}{uri}
 ";
     assert_eq!(text(&rules), expected);
 
