@@ -73,15 +73,17 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
         ("POOLS", Left),
     ]);
     for backend in backends {
-        let load = |of: &dyn Fn(&Load) -> String| backend.load.as_ref().map_or(NOTHING.to_owned(), of);
+        let load = |of: &dyn Fn(&Load) -> Option<String>| {
+            backend.load.as_ref().and_then(of).unwrap_or(NOTHING.to_owned())
+        };
         table.row([
             backend.name.clone(),
             backend.address.to_string(),
             if backend.usable { "yes" } else { "no" }.to_owned(),
-            load(&|load| load.established.to_string()),
-            load(&|load| load.born.to_string()),
-            load(&|load| load.refused.to_string()),
-            load(&|load| percent(load.cpu_busy_permille.into())),
+            load(&|load| Some(load.established?.to_string())),
+            load(&|load| Some(load.born?.to_string())),
+            load(&|load| Some(load.refused?.to_string())),
+            load(&|load| Some(percent(load.cpu_busy_permille?.into()))),
             backend.report_age_ms.map_or(NOTHING.to_owned(), |age| format!("{} ago", short(age))),
             backend.next_hop_mac.clone().unwrap_or_else(|| "unresolved".to_owned()),
             backend.pools.join(", "),

@@ -22,7 +22,7 @@ pub use admin::{AdminSocket, SocketFault};
 pub use agents::UNAUTHENTICATED_COUNT_MAX;
 pub use catalog::{Catalog, NamedBackend, NamedPool, NamedVip};
 pub use lifecycle::{Absence, Happening, SessionId, Standing};
-pub use roster::{Change, Hello, Refusal, ReportFault, Roster};
+pub use roster::{Change, Hello, LEARNED_MAX, Learned, Refusal, ReportFault, Roster};
 pub use server::{BindFault, Control, Listeners, bind};
 pub use session::{End, OPENING_MAX, Session};
 pub use shared::{ControlCounters, Identity, PortReading, ReadPort, Shared};
