@@ -1,12 +1,15 @@
 //! All backends: who speaks for each, what it last reported, whether it may get new connections.
 
 use core::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use baton_core::Snapshot;
 use baton_core::policy::BackendIndex;
-use handoff_proto::control::{CONTROL_VERSION, Load, REASON_BYTES_MAX, REASONS_MAX, Report, VIPS_MAX};
-use handoff_proto::{Micros, Vip, admin};
+use handoff_proto::control::{
+    CONTROL_VERSION, Load, REASON_BYTES_MAX, REASONS_MAX, Report, SESSIONS_MAX, Sessions, VIPS_MAX,
+};
+use handoff_proto::{Micros, TlsSessionId, Vip, admin};
 use thiserror::Error;
 
 use super::catalog::{Catalog, NamedBackend, NamedVip};
@@ -15,6 +18,20 @@ use super::operate::WEIGHT_DEFAULT;
 
 /// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
 const STRANGER_RECENT: Micros = Micros::from_secs(10);
+
+/// How many learned TLS sessions wait to be passed on; beyond that the oldest are lost, and counted.
+pub const LEARNED_MAX: usize = 8_192;
+
+/// A TLS session a backend's server knows: who names it when connecting to the VIP belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The backend.
+    pub backend: BackendIndex,
+    /// Where the session began.
+    pub vip: Vip,
+    /// The session's id.
+    pub id: TlsSessionId,
+}
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +95,15 @@ pub enum Refusal {
         /// VIPs in it.
         vips: usize,
     },
+    /// More TLS sessions in a message than allowed.
+    #[error("a message of {0} TLS sessions; at most {SESSIONS_MAX} are allowed")]
+    TooManySessions(usize),
+    /// TLS sessions at a VIP it does not serve.
+    #[error("TLS sessions at VIP {0}, which the agent did not say it serves; restart it")]
+    StrangeVip(Vip),
 }
 
-/// Why a report is not taken.
+/// Why a report, or a message of TLS sessions, is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportFault {
     /// Another connection speaks for the backend by now.
@@ -126,6 +149,8 @@ pub struct Roster {
     stranger: Option<(IpAddr, Micros)>,
     changes: Vec<Change>,
     is_stale: bool,
+    learned: VecDeque<Learned>,
+    learned_lost: u64,
 }
 
 impl Roster {
@@ -145,7 +170,8 @@ impl Roster {
                 turned_away: None,
             })
             .collect();
-        Self { catalog, members, stranger: None, changes: Vec::new(), is_stale: false }
+        let (changes, learned) = Default::default();
+        Self { catalog, members, stranger: None, changes, is_stale: false, learned, learned_lost: 0 }
     }
 
     /// Takes in the agent of a backend, in place of an earlier one.
@@ -236,6 +262,47 @@ impl Roster {
             member.unfit = unfit;
         });
         Ok(())
+    }
+
+    /// Takes TLS sessions an agent learned of, for [`Roster::take_learned`].
+    ///
+    /// # Errors
+    /// Another connection speaks for the backend by now, or the message is beyond its limits: then nothing of it is taken.
+    pub fn learn(
+        &mut self,
+        index: BackendIndex,
+        session: SessionId,
+        sessions: &Sessions,
+    ) -> Result<(), ReportFault> {
+        let member = self.members.get(usize::from(index.0)).ok_or(ReportFault::Superseded)?;
+        if member.standing.session() != Some(session) {
+            return Err(ReportFault::Superseded);
+        }
+        let Sessions { vip, ids } = sessions;
+        if ids.len() > SESSIONS_MAX {
+            return Err(ReportFault::TooLong(Refusal::TooManySessions(ids.len())));
+        }
+        if !member.vips.contains(vip) {
+            return Err(ReportFault::TooLong(Refusal::StrangeVip(*vip)));
+        }
+        for id in ids {
+            if self.learned.len() == LEARNED_MAX {
+                self.learned.pop_front();
+                self.learned_lost += 1;
+            }
+            self.learned.push_back(Learned { backend: index, vip: *vip, id: *id });
+        }
+        Ok(())
+    }
+
+    /// Returns the TLS sessions learned since the last call, oldest first.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        std::mem::take(&mut self.learned).into()
+    }
+
+    /// Returns how many learned TLS sessions nobody took in time, since start.
+    pub const fn learned_lost(&self) -> u64 {
+        self.learned_lost
     }
 
     /// Notes that a connection ended. Nothing happens if another one speaks for the backend.

@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use super::SettingsFault;
-use crate::policy::{Http, Request, cookies};
+use crate::policy::{Http, Request};
 
 /// The key of every hash that decides where a request goes. It is no secret and never changes.
 const KEY: [u8; 16] = *b"baton-balance-v1";
