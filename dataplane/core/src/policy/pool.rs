@@ -2,7 +2,7 @@
 
 use crate::ids::BackendIndex;
 use crate::policy::Affinity;
-use crate::policy::balance::PolicySettings;
+use crate::policy::balance::{self, PolicySettings};
 
 /// Backends that can serve the same requests.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,12 +22,23 @@ pub struct Member {
     pub backend: BackendIndex,
     /// Its share of the work beside the others', 1 to 1,000.
     pub weight: u16,
+    /// What consistent hashes know it by: [`Member::identity_of`] its name. A position would not do: it may be another on
+    /// another switch, or after a restart.
+    pub identity: u64,
+}
+
+impl Member {
+    /// Makes a number of a backend's name, the same everywhere.
+    pub fn identity_of(name: &str) -> u64 {
+        balance::hash([name.as_bytes()])
+    }
 }
 
 impl Pool {
     /// Makes a pool of backends that take turns.
     pub fn of(backends: impl IntoIterator<Item = BackendIndex>) -> Self {
-        let members = backends.into_iter().map(|backend| Member { backend, weight: 1 }).collect();
+        let member = |backend: BackendIndex| Member { backend, weight: 1, identity: backend.0.into() };
+        let members = backends.into_iter().map(member).collect();
         Self { members, policy: PolicySettings::RoundRobin, affinity: None }
     }
 

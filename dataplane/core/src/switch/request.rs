@@ -282,14 +282,15 @@ impl Switch {
 
     /// Chooses a backend of the pool that may get a new connection, can be reached and has not refused this one.
     pub(super) fn choose(&mut self, pool: PoolIndex, refused_by: &RefusedBy) -> Option<BackendIndex> {
-        let Self { snapshot, policies, neighbors, paths, .. } = self;
+        let Self { lcore, snapshot, policies, neighbors, paths, .. } = self;
+        let lcores = lcore.count.into();
         let position = usize::from(pool.0);
         let policy = policies.get_mut(position)?;
         let members = &snapshot.pools.get(position)?.members;
         let usable = |backend: BackendIndex| {
             !refused_by.contains(backend) && Self::is_reachable(snapshot, paths, neighbors, backend)
         };
-        let view = View { now: Micros(0), members, usable: &usable, tallies: &[], loads: &[] };
+        let view = View { now: Micros(0), lcores, members, usable: &usable, tallies: &[], loads: &[] };
         let ask = Ask { key: 0, class: ClassIndex::default(), session_weight: 1, path: None, entropy: 0 };
         let choice = policy.choose(&ask, &view)?;
         policy.commit(&ask, &choice, &view);

@@ -3,7 +3,13 @@
 //! Each lcore has its own state of each pool's policy. A policy sees the members, which of them are usable, what the lcore
 //! itself has given them and what their agents report; it never sees bytes, addresses or a clock.
 
+mod hash_on;
 mod round_robin;
+mod settings;
+
+pub(super) use hash_on::hash;
+pub use hash_on::{HashOn, NAME_BYTES_MAX, client_key};
+pub use settings::*;
 
 use core::fmt::Debug;
 
@@ -32,6 +38,8 @@ pub struct Ask<'a> {
 pub struct View<'a> {
     /// The time.
     pub now: Micros,
+    /// How many lcores share the work, each of which sees only what it gives itself.
+    pub lcores: u16,
     /// The members, in the configured order.
     pub members: &'a [Member],
     /// Says whether a backend may be chosen. A backend for which this is false must never be.
@@ -105,29 +113,4 @@ pub trait Policy: Debug + Send {
 
     /// Notes that a choice became a handoff. `choice` is what [`Policy::choose`] returned for the same `ask` and `view`.
     fn commit(&mut self, ask: &Ask<'_>, choice: &Choice, view: &View<'_>);
-}
-
-/// Which policy a pool has, and its settings.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum PolicySettings {
-    /// Each usable member in its turn.
-    #[default]
-    RoundRobin,
-}
-
-impl PolicySettings {
-    /// Returns the policy's name, as in the configuration.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-        }
-    }
-
-    /// Makes the state of one lcore.
-    pub fn build(&self, members: &[Member]) -> Box<dyn Policy> {
-        let _ = members;
-        match self {
-            Self::RoundRobin => Box::new(round_robin::RoundRobin::default()),
-        }
-    }
 }

@@ -37,7 +37,7 @@ mod tests {
     const ASK: Ask<'_> = Ask { key: 0, class: ClassIndex(0), session_weight: 1, path: None, entropy: 0 };
 
     fn members(count: u16) -> Vec<Member> {
-        (0..count).map(|number| Member { backend: BackendIndex(number), weight: 1 }).collect()
+        (0..count).map(|number| Member { backend: BackendIndex(number), weight: 1, identity: 0 }).collect()
     }
 
     fn turn(
@@ -45,7 +45,7 @@ mod tests {
         members: &[Member],
         usable: &dyn Fn(BackendIndex) -> bool,
     ) -> Option<usize> {
-        let view = View { now: Micros(0), members, usable, tallies: &[], loads: &[] };
+        let view = View { now: Micros(0), lcores: 1, members, usable, tallies: &[], loads: &[] };
         let choice = policy.choose(&ASK, &view)?;
         assert_eq!(policy.choose(&ASK, &view), Some(choice), "a choice alone changes nothing");
         policy.commit(&ASK, &choice, &view);
