@@ -9,7 +9,7 @@ mod class;
 mod load;
 mod pool;
 mod request;
-mod rules;
+pub mod rules;
 
 pub use affinity::Affinity;
 pub use answer::RuleAnswer;
@@ -17,6 +17,9 @@ pub use class::{CLASSES_MAX, Class, Overload};
 pub use load::{FRESH, Load};
 pub use pool::{Member, Pool};
 pub use request::{Content, Field, Http, Request, Tls};
-pub use rules::{Action, Conditions, HostMatch, PathMatch, Rule, Rules};
+pub use rules::{
+    Action, ClientNetworks, Conditions, CookieMatch, HeaderMatch, HostMatch, Methods, PathMatch,
+    ProtocolMatch, QueryMatch, Rule, Rules, Service, ValueMatch, cookies, parameters,
+};
 
 pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};

@@ -83,6 +83,11 @@ fn host() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Those that a rule may name.
+fn named() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["a.b", "A.b", "a.b.", "a.bb", "aa.b", "b", "-"]).prop_map(str::to_owned)
+}
+
 fn path() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(vec!["/", "a", "A", "b", "%61", "."]), 0..5)
         .prop_map(|parts| parts.concat())
@@ -91,7 +96,7 @@ fn path() -> impl Strategy<Value = String> {
 fn written() -> impl Strategy<Value = Written> {
     let part = prop::sample::select(vec![Part::Exact, Part::Prefix, Part::Suffix]);
     let path = prop::option::weighted(0.6, (part, path()));
-    (prop::option::weighted(0.4, 0..3_u16), prop::option::weighted(0.6, host()), path)
+    (prop::option::weighted(0.4, 0..3_u16), prop::option::weighted(0.6, named()), path)
         .prop_map(|(vip, host, path)| Written { vip, host, path })
 }
 
@@ -165,12 +170,13 @@ proptest! {
         let ours = Rules::new(rules.iter().enumerate().map(|(position, rule)| {
             let conditions = Conditions {
                 vip: rule.vip.map(VipIndex),
-                host: rule.host.as_deref().map(HostMatch::new),
+                host: rule.host.as_deref().map(|name| HostMatch::new(name).expect("a name")),
                 path: rule.path.clone().map(|(part, text)| match part {
                     Part::Exact => PathMatch::Exact(text),
                     Part::Prefix => PathMatch::Prefix(text),
                     Part::Suffix => PathMatch::Suffix(text),
                 }),
+                ..Conditions::default()
             };
             Rule::to_pool(conditions, pool_of(position))
         }).collect());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use baton_core::Network;
 use baton_core::http::ErrorPages;
+use baton_core::policy::rules::PathError;
 use baton_core::policy::{
     BackendIndex, Conditions, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex,
 };
@@ -19,10 +20,6 @@ use crate::control::{Catalog, NamedBackend, NamedPool, NamedVip};
 const ENTRIES_MAX: usize = 4096;
 /// Longest name of a VIP, a backend or a pool, in bytes.
 const NAME_BYTES_MAX: usize = 64;
-/// Longest host name (RFC 1035, section 2.3.4), in bytes.
-const HOST_BYTES_MAX: usize = 253;
-/// Longest path condition, in bytes.
-const PATH_BYTES_MAX: usize = 2048;
 /// What is said of a pool without members.
 const ONE_BACKEND: &str = "at least one backend is needed";
 
@@ -221,7 +218,7 @@ fn rules(raw: &RawConfig, findings: &mut Findings) -> Rules {
         let before = rules[..position].iter();
         if let Some(earlier) = before
             .clone()
-            .position(|rule| rule.as_ref().is_some_and(|rule| covers(&rule.conditions, &later.conditions)))
+            .position(|rule| rule.as_ref().is_some_and(|rule| rule.conditions.covers(&later.conditions)))
         {
             let advice =
                 format!("never reached: rule[{earlier}] stands before it and takes all its requests");
@@ -243,7 +240,9 @@ fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findin
         .and_then(|name| named("pool", name, pools, &key("pool"), findings))
         .map(PoolIndex);
     // The outer `Option`s say whether there is a condition, the inner whether it is right.
-    Some(Rule::to_pool(Conditions { vip: lift(vip)?, host: lift(host)?, path: lift(path)? }, pool?))
+    let conditions =
+        Conditions { vip: lift(vip)?, host: lift(host)?, path: lift(path)?, ..Conditions::default() };
+    Some(Rule::to_pool(conditions, pool?))
 }
 
 /// Turns an optional thing that may be faulty into a thing that may be faulty or is optional.
@@ -256,30 +255,18 @@ fn lift<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 fn host(name: &str, key: &str, findings: &mut Findings) -> Option<HostMatch> {
-    let bare = name.strip_suffix('.').unwrap_or(name);
-    // An IPv6 literal stands in brackets (RFC 3986, section 3.2.2).
-    let literal = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_literal = literal.is_some_and(|inner| inner.parse::<core::net::Ipv6Addr>().is_ok());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_name = !bare.is_empty() && bare.len() <= HOST_BYTES_MAX && bare.bytes().all(plain);
-    if is_literal || is_name {
-        // Brackets belong to the authority, not to the host: requests are compared without them.
-        return Some(HostMatch::new(&literal.unwrap_or(bare).to_ascii_lowercase()));
-    }
-    let allowed = "a host name as clients ask for it is needed, without scheme, port or wildcard, such as \"www.example.org\"";
-    findings.fault(key, quoted(name), allowed);
-    None
+    HostMatch::new(name).map_err(|error| findings.fault(key, quoted(name), error.to_string())).ok()
 }
 
 /// A path condition: its key, what stands there, what it becomes.
-type PathKey<'a> = (&'static str, &'a Option<String>, fn(String) -> PathMatch);
+type PathKey<'a> = (&'static str, &'a Option<String>, fn(&str) -> Result<PathMatch, PathError>);
 
 /// Checks the path conditions, of which there may be one.
 fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Option<PathMatch>> {
     let kinds: [PathKey<'_>; 3] = [
-        ("path_exact", &entry.path_exact, PathMatch::Exact),
-        ("path_prefix", &entry.path_prefix, PathMatch::Prefix),
-        ("path_suffix", &entry.path_suffix, PathMatch::Suffix),
+        ("path_exact", &entry.path_exact, PathMatch::exact),
+        ("path_prefix", &entry.path_prefix, PathMatch::prefix),
+        ("path_suffix", &entry.path_suffix, PathMatch::suffix),
     ];
     let mut given = kinds.iter().filter_map(|(name, text, make)| Some((*name, text.as_ref()?, make)));
     let (name, text, make) = given.next()?;
@@ -290,39 +277,8 @@ fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Opt
         findings.fault(format!("rule[{position}].{second}"), quoted(other), allowed);
         return Some(None);
     }
-    let starts_right = name == "path_suffix" || text.starts_with('/');
-    // RFC 3986, section 3.3: anything else stands percent-encoded in a path.
-    let is_path = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
-    if text.is_empty() || text.len() > PATH_BYTES_MAX || !starts_right || !is_path {
-        let start = if name == "path_suffix" { "" } else { "starting with '/', " };
-        let allowed = format!(
-            "a path as it stands in requests is needed: {start}percent-encoded, without '?', '#' or blanks"
-        );
-        findings.fault(key, quoted(text), allowed);
-        return Some(None);
-    }
-    Some(Some(make(text.clone())))
-}
-
-/// Says whether every request that `later` matches is matched by `earlier`.
-fn covers(earlier: &Conditions, later: &Conditions) -> bool {
-    let vip = earlier.vip.is_none() || earlier.vip == later.vip;
-    let host = earlier.host.is_none() || earlier.host == later.host;
-    let path = match (&earlier.path, &later.path) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(PathMatch::Exact(first)), Some(PathMatch::Exact(second))) => first == second,
-        (Some(PathMatch::Exact(_)), Some(_)) => false,
-        (Some(wide @ PathMatch::Prefix(_)), Some(PathMatch::Exact(path) | PathMatch::Prefix(path))) => {
-            wide.matches(path)
-        }
-        (Some(wide @ PathMatch::Suffix(_)), Some(PathMatch::Exact(path) | PathMatch::Suffix(path))) => {
-            wide.matches(path)
-        }
-        (Some(PathMatch::Prefix(_)), Some(PathMatch::Suffix(_)))
-        | (Some(PathMatch::Suffix(_)), Some(PathMatch::Prefix(_))) => false,
-    };
-    vip && host && path
+    let path = make(text).map_err(|error| findings.fault(key, quoted(text), error.to_string()));
+    Some(path.ok())
 }
 
 /// Warns of what no request can reach.

@@ -1,36 +1,33 @@
 //! Ordered rules: the first whose conditions all hold says what becomes of the request.
 
+mod client;
+mod conditions;
+mod cookie;
+mod header;
 mod host;
+mod method;
 mod path;
+mod protocol;
+mod query;
+mod regex;
+mod service;
+mod value;
 
-pub use host::HostMatch;
-pub use path::PathMatch;
+pub use client::{ClientNetworks, NETWORK_COUNT_MAX, NetworkError};
+pub use conditions::Conditions;
+pub use cookie::{CookieMatch, cookies};
+pub use header::HeaderMatch;
+pub use host::{HOST_BYTES_MAX, HostError, HostMatch};
+pub use method::{METHOD_COUNT_MAX, MethodError, Methods};
+pub use path::{PATH_BYTES_MAX, PathError, PathMatch};
+pub use protocol::{ProtocolError, ProtocolMatch};
+pub use query::{QueryMatch, parameters};
+pub use regex::{PATTERN_BYTES_MAX, PathRegex, RegexError, TABLE_BYTES_MAX};
+pub use service::{FILE_TYPES, PROGRAM_TYPES, Service, VIDEO_TYPES};
+pub use value::{Allowed, FIELD_NAME_BYTES_MAX, FIELD_VALUE_BYTES_MAX, FieldError, ValueMatch};
 
-use crate::ids::{AnswerIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
+use crate::ids::{AnswerIndex, ClassIndex, PoolIndex, RuleIndex};
 use crate::policy::Request;
-
-/// Conditions, all of which must hold; those that are not there always do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions {
-    /// The VIP the client connected to.
-    pub vip: Option<VipIndex>,
-    /// The host asked for.
-    pub host: Option<HostMatch>,
-    /// The path asked for.
-    pub path: Option<PathMatch>,
-}
-
-impl Conditions {
-    /// Says whether every condition holds.
-    pub fn hold(&self, request: &Request<'_>) -> bool {
-        let http = request.http();
-        let host = http.and_then(|http| http.host);
-        let path = http.map(|http| http.path);
-        self.vip.is_none_or(|vip| vip == request.vip)
-            && self.host.as_ref().is_none_or(|wanted| host.is_some_and(|host| wanted.matches(host)))
-            && self.path.as_ref().is_none_or(|wanted| path.is_some_and(|path| wanted.matches(path)))
-    }
-}
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +90,15 @@ mod tests {
     use core::net::{IpAddr, Ipv4Addr};
 
     use super::*;
+    use crate::ids::VipIndex;
     use crate::policy::{Content, Http};
 
     fn rule(vip: Option<u16>, host: Option<&str>, path: Option<&str>, pool: u16) -> Rule {
         let conditions = Conditions {
             vip: vip.map(VipIndex),
-            host: host.map(HostMatch::new),
-            path: path.map(|prefix| PathMatch::Prefix(prefix.into())),
+            host: host.map(|name| HostMatch::new(name).expect("a name")),
+            path: path.map(|prefix| PathMatch::prefix(prefix).expect("a path")),
+            ..Conditions::default()
         };
         Rule::to_pool(conditions, PoolIndex(pool))
     }
