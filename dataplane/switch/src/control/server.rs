@@ -14,6 +14,7 @@ use tracing::error;
 use super::admin::{self, AdminSocket};
 use super::agents;
 use super::conflicts;
+use super::hangups;
 use super::shared::Shared;
 use crate::metrics::{self, Scrape};
 
@@ -76,6 +77,7 @@ impl Control {
                 () = admin::serve(operators, shared) => {}
                 () = metrics::serve(metrics, scrape) => {}
                 () = conflicts::watch(&watched) => {}
+                () = hangups::follow(Arc::clone(&watched)) => {}
                 // Dropping the sender is the order to stop.
                 _ = stopped => {}
             }

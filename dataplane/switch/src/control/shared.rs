@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::catalog::Catalog;
+use super::reload::{Live, Order, OrderFault, Outcome};
 use super::roster::{Change, Roster};
 use super::session::End;
 use super::told::Told;
@@ -58,12 +59,12 @@ pub struct ControlCounters {
 pub struct Shared {
     /// Who the switch is.
     pub identity: Identity,
-    /// What is configured.
-    pub catalog: Arc<Catalog>,
     /// What the lcores count.
     pub observer: Observer,
     /// What control counts.
     pub counters: ControlCounters,
+    /// The running configuration.
+    pub live: Live,
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
     refusals: Mutex<Told>,
@@ -74,14 +75,14 @@ impl Shared {
     /// Starts with no agent connected. `mailboxes` and the lcores of `observer` are in the order of their numbers.
     pub fn new(
         identity: Identity,
-        catalog: Arc<Catalog>,
+        live: Live,
         observer: Observer,
         mailboxes: Arc<[Mailbox]>,
         read_port: ReadPort,
     ) -> Self {
-        let roster = Mutex::new(Roster::new(Arc::clone(&catalog)));
+        let roster = Mutex::new(Roster::new(Arc::clone(&live.running().config.catalog)));
         let (counters, refusals) = Default::default();
-        Self { identity, catalog, observer, counters, roster, mailboxes, refusals, read_port }
+        Self { identity, observer, counters, live, roster, mailboxes, refusals, read_port }
     }
 
     /// The switch's clock.
@@ -92,6 +93,29 @@ impl Shared {
     /// Describes the backends, without the addresses of their next hops.
     pub fn backends(&self) -> Vec<handoff_proto::admin::Backend> {
         self.roster.lock().describe(self.clock().now())
+    }
+
+    /// Returns what is configured now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(self.roster.lock().catalog())
+    }
+
+    /// Carries out an order on the running configuration, and tells the lcores and the log. May take seconds: not for the
+    /// control thread.
+    ///
+    /// # Errors
+    /// Everything that is wrong with what it would lead to; nothing has changed then.
+    pub fn carry_out(&self, order: &Order) -> Result<Outcome, OrderFault> {
+        let adopt = |catalog: &Arc<Catalog>| self.with_roster(|roster| roster.adopt(Arc::clone(catalog)));
+        let outcome = self.live.carry_out(order, self.clock().now(), adopt);
+        match &outcome {
+            Ok(Outcome { generation, changes, warnings }) => {
+                info!(generation, "configuration applied ({order}): {}", told(changes));
+                warnings.iter().for_each(|warning| warn!("{warning}"));
+            }
+            Err(fault) => warn!("configuration not applied ({order}), the one before goes on: {fault}"),
+        }
+        outcome
     }
 
     /// Reads the port.
@@ -134,6 +158,11 @@ impl Shared {
             warn!(%peer, "agent refused: {why}");
         }
     }
+}
+
+/// Puts what differs into one line.
+fn told(changes: &[String]) -> String {
+    if changes.is_empty() { "nothing differs".to_owned() } else { changes.join("; ") }
 }
 
 fn tell(change: &Change) {
