@@ -144,6 +144,10 @@ pub fn judge_rest(world: &World) -> Vec<Finding> {
     if world.flow_count() > 0 {
         findings.push(Finding::Leak(format!("{} flows: {}", world.flow_count(), world.flows_told())));
     }
+    if world.counted_connections() > 0 {
+        findings
+            .push(Finding::Leak(format!("{} connections counted at backends", world.counted_connections())));
+    }
     if world.held_count() > 0 {
         findings.push(Finding::Leak(format!("{} places for heads", world.held_count())));
     }

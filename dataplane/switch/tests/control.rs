@@ -1,6 +1,15 @@
 //! The control thread behind real sockets: an agent played by `proto::channel`, an operator, a scraper, and threads that
 //! play lcores. No DPDK device, no root.
 
+#[path = "control/admin.rs"]
+mod admin;
+#[path = "control/capture.rs"]
+mod capture;
+#[path = "control/http.rs"]
+mod http;
+#[path = "control/orders.rs"]
+mod orders;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -24,15 +33,17 @@ use baton_switch::control::{
 };
 use baton_switch::metrics::{self, Sample};
 use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, Question};
-use handoff_proto::admin::{Request, Response};
+use handoff_proto::admin::{Backend, Counter, Fault, Flows, Status};
 use handoff_proto::channel::Channel;
-use handoff_proto::codec::{Decoder, encode};
 use handoff_proto::control::{
     CONTROL_VERSION, FromAgent, FromSwitch, Load, REPORT_INTERVAL, Report, VipHealth,
 };
 use handoff_proto::keys::{Key, key_file_text};
 use handoff_proto::{FourTuple, KeyId, Micros, Vip};
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
+
+use http::Answer;
 
 /// Long enough for any machine; nothing here waits for it unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -135,24 +146,30 @@ impl World {
         });
     }
 
-    fn ask(&self, request: &Request) -> Response {
-        let mut stream = UnixStream::connect(&self.socket).expect("control listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.write_all(&encode(request).expect("short")).expect("control reads");
-        read_response(&mut stream)
+    /// Asks for what must be there.
+    fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let Answer { status, body, .. } = self.request("GET", path, "");
+        let text = String::from_utf8(body).expect("text");
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).expect("the agreed form")
     }
-}
 
-fn read_response(stream: &mut UnixStream) -> Response {
-    let mut decoder = Decoder::default();
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(response) = decoder.take().expect("a response") {
-            return response;
-        }
-        let count = stream.read(&mut buffer).expect("a response");
-        assert!(count > 0, "closed without a response");
-        decoder.feed(&buffer[..count]);
+    /// Asks or orders what must be refused; returns the status and why.
+    fn refusal(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let answer = self.request(method, path, body);
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
+        let fault: Fault = serde_json::from_slice(&answer.body).expect("the agreed form");
+        (answer.status, fault.error)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        http::exchange(&mut self.connect(), method, path, body)
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).expect("control listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream
     }
 }
 
@@ -263,6 +280,7 @@ fn play_lcores(world: &World, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
                         reply.send(room).expect("control waits");
                     }
                     Some(Question::Conflict { reply }) => drop(reply.send(None)),
+                    Some(Question::Explain { .. } | Question::Dispatched { .. }) => {} // nobody asks here
                     None => {}
                 }
                 letters.leave();
@@ -386,29 +404,29 @@ fn operators_are_answered() {
     let (mut agent, _) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
     agent.report(true).expect("answered");
 
-    let Response::Status(status) = world.ask(&Request::Status) else { panic!("another answer") };
+    let status: Status = world.get("/v1/status");
     assert_eq!((status.backends_usable, status.backends_configured, status.lcore_count), (1, 2, 2));
     assert_eq!((status.flows, status.flows_capacity, status.drops), (2, 128, 1));
     assert_eq!(status.lcores[1].drops, 1);
 
-    let Response::Backends(backends) = world.ask(&Request::Backends) else { panic!("another answer") };
+    let backends: Vec<Backend> = world.get("/v1/backends");
     assert_eq!(backends[0].next_hop_mac.as_deref(), Some("02:00:00:00:00:0b"));
     assert_eq!(backends[1].next_hop_mac.as_deref(), Some("02:00:00:00:00:fe"), "by way of the gateway");
     assert!(backends[0].usable && backends[0].reasons.is_empty() && backends[0].report_age_ms.is_some());
     assert_eq!(backends[0].load.map(|load| load.established), Some(3));
     assert!(!backends[1].usable && backends[1].reasons.len() == 1);
 
-    for (limit, expected) in [(1, 1), (3, 3), (usize::MAX, 4)] {
-        let Response::Flows(flows) = world.ask(&Request::Flows { limit }) else { panic!("another answer") };
+    for (limit, expected) in [(1, 1), (3, 3), (10_000, 4)] {
+        let flows: Flows = world.get(&format!("/v1/flows?limit={limit}"));
         assert_eq!((flows.total, flows.flows.len()), (2, expected));
         let first = &flows.flows[0];
         assert_eq!((first.backend.as_deref(), first.state.as_str()), (Some("far"), "established"));
         assert!(first.age_ms >= 3_000 && first.idle_ms < 3_000, "{first:?}");
     }
-    let Response::Flows(flows) = world.ask(&Request::Flows { limit: 4 }) else { panic!("another answer") };
+    let flows: Flows = world.get("/v1/flows");
     assert_eq!((&flows.flows[3].backend, flows.flows[3].lcore), (&None, 1), "a held head has no backend");
 
-    let Response::Counters(counters) = world.ask(&Request::Counters) else { panic!("another answer") };
+    let counters: Vec<Counter> = world.get("/v1/counters");
     let malformed = counters.iter().find(|counter| counter.name == "drop_malformed").expect("listed");
     assert_eq!(malformed.value, 1);
     assert!(counters.iter().any(|counter| counter.name == "lcore_naps"));
@@ -418,22 +436,13 @@ fn operators_are_answered() {
 }
 
 #[test]
-fn a_sleeping_lcore_and_a_faulty_request_are_told() {
+fn a_sleeping_lcore_is_told() {
     let world = World::start();
-    let Response::Error(why) = world.ask(&Request::Flows { limit: 1 }) else { panic!("another answer") };
+    let (status, why) = world.refusal("GET", "/v1/flows?limit=1", "");
+    assert_eq!(status, 503);
     assert!(why.contains("does not answer"), "{why}");
-    let Response::Backends(backends) = world.ask(&Request::Backends) else { panic!("another answer") };
+    let backends: Vec<Backend> = world.get("/v1/backends");
     assert_eq!(backends[0].next_hop_mac, None, "without the lcore's word");
-
-    let mut stream = UnixStream::connect(&world.socket).expect("control listens");
-    stream.write_all(&encode(&"what?").expect("short")).expect("control reads");
-    let Response::Error(why) = read_response(&mut stream) else { panic!("another answer") };
-    assert!(why.contains("does not understand"), "{why}");
-    assert_eq!(stream.read(&mut [0]).expect("closed"), 0);
-
-    let mut endless = UnixStream::connect(&world.socket).expect("control listens");
-    endless.write_all(&[&1_000_000_u32.to_be_bytes()[..], &[b' '; 5000]].concat()).expect("control reads");
-    assert_eq!(endless.read(&mut [0]).unwrap_or(0), 0, "given up after some thousand bytes");
     world.control.stop();
 }
 

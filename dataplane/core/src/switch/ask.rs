@@ -289,6 +289,7 @@ impl Switch {
         if flow.hold.is_none() || flow.sent_until.before(received) {
             flow.sent_until = received;
         }
+        self.recount(id);
     }
 
     /// A backend says that it does not have a connection it was asked for. When all have said so, a request that waited for
@@ -355,7 +356,7 @@ impl Switch {
     /// still turning up.
     fn is_waiting_for_backends(&self, id: FlowId, now: Micros) -> bool {
         let Some((flow, _)) = self.flows.get(id) else { return false };
-        let members = self.snapshot.pools.get(usize::from(flow.pool.0)).map(|pool| &pool.members);
+        let members = self.snapshot.pools.get(usize::from(flow.wanted.pool.0)).map(|pool| &pool.members);
         let is_ready = |member: &Member| {
             Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, member.backend)
         };

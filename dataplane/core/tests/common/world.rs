@@ -301,6 +301,17 @@ impl World {
         } += 1;
         assert_eq!(self.counters.flows(), u64::try_from(self.switch.flow_count()).expect("few"));
         assert_eq!(self.switch.flows().count(), self.switch.flow_count());
+        self.check_tallies();
+    }
+
+    /// Each open connection is counted at its backend, and nothing else is.
+    fn check_tallies(&self) {
+        let mut open = vec![0; self.switch.tallies().len()];
+        for flow in self.switch.flows().filter(|flow| flow.state.is_open()) {
+            open[usize::from(flow.backend.0)] += 1;
+        }
+        let counted: Vec<u32> = self.switch.tallies().iter().map(|tally| tally.connections).collect();
+        assert_eq!(counted, open);
     }
 
     /// Insists that a frame is dropped for a reason.

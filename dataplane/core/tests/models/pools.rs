@@ -16,7 +16,7 @@ fn turn(
     pool: &Pool,
     usable: &dyn Fn(BackendIndex) -> bool,
 ) -> Option<BackendIndex> {
-    let view = View { now: Micros(0), members: &pool.members, usable, tallies: &[], loads: &[] };
+    let view = View { now: Micros(0), lcores: 1, members: &pool.members, usable, tallies: &[], loads: &[] };
     let choice = policy.choose(&ASK, &view)?;
     policy.commit(&ASK, &choice, &view);
     Some(pool.members[choice.member].backend)

@@ -3,12 +3,19 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the stories use the rest of it")]
 mod common;
+#[path = "../balance/policies.rs"]
+mod policies;
+#[path = "../balance/pool.rs"]
+#[expect(dead_code, reason = "the policies' own tests use the rest of it")]
+mod pool;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
 use baton_core::http::{self, Body, Fed, Fields, Framing, Parsed};
+use baton_core::policy::Load;
+use baton_core::policy::balance::Ask;
 use baton_core::switch::Learned;
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict, tls,
@@ -455,4 +462,27 @@ fn finding_a_requests_end_and_reading_a_hello_allocate_nothing() {
         _ => None,
     });
     assert_eq!((protocols, count), (Some(2), 0));
+}
+
+#[test]
+fn decisions_of_every_policy_allocate_nothing() {
+    let paths = [None, Some("/"), Some("/a/b/c"), Some("/c/d"), Some("/e/f/g/h")];
+    for settings in policies::all() {
+        let mut pool = pool::Pool::new(&settings, &[3; 70]);
+        let ((), counted) = allocations(|| {
+            for number in 0..3000_usize {
+                let member = number * 31 % 70;
+                match number % 5 {
+                    0 => pool.usable[member] = !pool.usable[member],
+                    1 => pool.report(member, Load { bytes_per_s: 7, ..Load::default() }),
+                    2 => pool.now = pool.now.plus(Micros::from_millis(20)),
+                    _ => {}
+                }
+                let bits = pool.bits();
+                let path = paths[number % paths.len()];
+                pool.try_give(Ask { key: bits % 300 * (u64::MAX / 300), entropy: bits, path, ..pool::ASK });
+            }
+        });
+        assert_eq!(counted, 0, "{}", settings.name());
+    }
 }

@@ -17,24 +17,15 @@ pub(super) const WEIGHT: RangeInclusive<u16> = 1..=1_000;
 const WEIGHT_DEFAULT: u16 = 1;
 const CONNECTIONS_MAX: RangeInclusive<u32> = 1..=(1 << 24);
 
-/// A checked backend.
-#[derive(Debug)]
-pub(super) struct Server {
-    /// What control needs of it.
-    pub(super) named: NamedBackend,
-    /// Its weight where a pool says no other.
-    pub(super) weight: u16,
-}
-
 /// Checks the backends against each other, the VIPs and the network. One whose address is faulty has none: `0.0.0.0`.
 pub(super) fn backends(
     raw: &[RawBackend],
     vips: &[RawVip],
     network: Option<Network>,
     findings: &mut Findings,
-) -> Vec<Server> {
+) -> Vec<NamedBackend> {
     let mut seen: HashMap<Ipv4Addr, &str> = HashMap::new();
-    let mut servers = Vec::new();
+    let mut backends = Vec::new();
     for (position, entry) in raw.iter().enumerate() {
         let key = |name: &str| format!("backend[{position}].{name}");
         let weight = findings.number(&key("weight"), entry.weight, WEIGHT_DEFAULT, WEIGHT);
@@ -51,14 +42,14 @@ pub(super) fn backends(
             }
             seen.entry(address).or_insert(text(&entry.name));
         }
-        let named = NamedBackend {
+        backends.push(NamedBackend {
+            weight,
             drain: entry.drain.unwrap_or(false),
             connections_max,
             ..NamedBackend::new(text(&entry.name), address.unwrap_or(Ipv4Addr::UNSPECIFIED))
-        };
-        servers.push(Server { named, weight });
+        });
     }
-    servers
+    backends
 }
 
 /// Refuses addresses that are another's, or to which there is no way.

@@ -32,6 +32,8 @@ pub(super) const TOLD_MAX: usize = 1_000;
 pub(super) struct Findings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    /// How many of the faults are that something cannot change while the switch runs.
+    pub(super) fixed: usize,
     /// Faults beyond [`TOLD_MAX`].
     untold: usize,
 }

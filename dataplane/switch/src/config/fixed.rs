@@ -31,6 +31,7 @@ pub(super) fn compare(before: &Fixed<'_>, after: &Fixed<'_>, findings: &mut Find
                 "this cannot change while the switch runs, and it runs with {runs}: restart it for this, or write what it runs with"
             );
             findings.fault(key, wanted, allowed);
+            findings.fixed += 1;
         }
     }
 }

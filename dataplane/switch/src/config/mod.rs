@@ -102,6 +102,14 @@ pub enum ConfigError {
         /// What was found and what is allowed.
         text: String,
     },
+    /// Nothing is wrong, but some of it cannot change while the switch runs.
+    #[error("{}", listed(file, faults))]
+    Fixed {
+        /// The configuration file.
+        file: PathBuf,
+        /// All of that, in the order of the file's sections.
+        faults: Vec<Fault>,
+    },
     /// Values that are not allowed.
     #[error("{}", listed(file, faults))]
     Faults {
@@ -169,7 +177,15 @@ impl Config {
         let checked = check(raw, &mut findings, sources, before);
         match checked {
             Some(config) if findings.faults.is_empty() => Ok(Self { warnings: findings.warnings, ..config }),
-            _ => Err(ConfigError::Faults { file: file.to_owned(), faults: findings.into_faults() }),
+            _ => {
+                let (file, is_fixed) = (file.to_owned(), findings.fixed == findings.faults.len());
+                let faults = findings.into_faults();
+                Err(if is_fixed {
+                    ConfigError::Fixed { file, faults }
+                } else {
+                    ConfigError::Faults { file, faults }
+                })
+            }
         }
     }
 }

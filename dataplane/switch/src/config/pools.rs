@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use baton_core::policy::balance::MEMBERS_MAX;
 use baton_core::policy::{Affinity, BackendIndex, CookieMatch, Member, Pool, ValueMatch};
 
-use super::backends::{Server, WEIGHT};
+use super::backends::WEIGHT;
 use super::faults::{Findings, quoted};
 use super::names::{Names, text};
 use super::policies;
 use super::raw::{RawMember, RawPool, RawSticky, TextOr, Worded as _};
-use crate::control::NamedPool;
+use crate::control::{NamedBackend, NamedPool};
 
 /// What is said of a pool without members.
 const ONE_BACKEND: &str = "at least one backend is needed";
@@ -19,22 +19,22 @@ const ONE_BACKEND: &str = "at least one backend is needed";
 pub(super) fn pools(
     raw: &[RawPool],
     names: &Names<'_>,
-    servers: &[Server],
+    backends: &[NamedBackend],
     places: &[BackendIndex],
     findings: &mut Findings,
 ) -> Vec<NamedPool> {
-    (0..).zip(raw).map(|(position, entry)| pool(position, entry, names, servers, places, findings)).collect()
+    (0..).zip(raw).map(|(position, entry)| pool(position, entry, names, backends, places, findings)).collect()
 }
 
 fn pool(
     position: usize,
     entry: &RawPool,
     names: &Names<'_>,
-    servers: &[Server],
+    backends: &[NamedBackend],
     places: &[BackendIndex],
     findings: &mut Findings,
 ) -> NamedPool {
-    let members = members(position, entry, names, servers, places, findings);
+    let members = members(position, entry, names, backends, places, findings);
     let policy = policies::policy(entry.policy.as_ref(), &format!("pool[{position}].policy"), findings);
     if (policy.members_max() + 1..=MEMBERS_MAX).contains(&members.len()) {
         let allowed = format!(
@@ -47,7 +47,7 @@ fn pool(
     }
     let key = format!("pool[{position}].sticky");
     let affinity =
-        entry.sticky.as_ref().and_then(|sticky| affinity(sticky, &key, &members, servers, places, findings));
+        entry.sticky.as_ref().and_then(|sticky| affinity(sticky, &key, &members, backends, places, findings));
     NamedPool { name: text(&entry.name).to_owned(), pool: Pool { members, policy, affinity } }
 }
 
@@ -55,24 +55,24 @@ fn members(
     position: usize,
     entry: &RawPool,
     names: &Names<'_>,
-    servers: &[Server],
+    backends: &[NamedBackend],
     places: &[BackendIndex],
     findings: &mut Findings,
 ) -> Vec<Member> {
     let key = format!("pool[{position}].backends");
-    let Some(backends) = findings.required(&key, entry.backends.as_deref(), ONE_BACKEND) else {
+    let Some(listed) = findings.required(&key, entry.backends.as_deref(), ONE_BACKEND) else {
         return Vec::new();
     };
-    if backends.is_empty() {
+    if listed.is_empty() {
         findings.fault(&key, "[]", ONE_BACKEND);
     }
-    if backends.len() > MEMBERS_MAX {
-        findings.fault(&key, "", format!("{} of them; at most {MEMBERS_MAX} are allowed", backends.len()));
+    if listed.len() > MEMBERS_MAX {
+        findings.fault(&key, "", format!("{} of them; at most {MEMBERS_MAX} are allowed", listed.len()));
         return Vec::new();
     }
     let mut seen = HashSet::new();
     let mut members = Vec::new();
-    for (place, written) in backends.iter().enumerate() {
+    for (place, written) in listed.iter().enumerate() {
         let key = format!("{key}[{place}]");
         let (name, name_key, weight) = match written {
             TextOr::Text(name) => (Some(name.as_str()), key.clone(), None),
@@ -85,7 +85,7 @@ fn members(
             findings.fault(name_key, quoted(name), "this backend is in the pool already");
             continue;
         }
-        let own = servers.get(usize::from(index)).map_or(1, |server| server.weight);
+        let own = backends.get(usize::from(index)).map_or(1, |backend| backend.weight);
         let weight = findings.number(&format!("{key}.weight"), weight, own, WEIGHT);
         // Without a place there is a fault already.
         let backend = places.get(usize::from(index)).copied().unwrap_or_default();
@@ -99,7 +99,7 @@ fn affinity(
     sticky: &TextOr<RawSticky>,
     key: &str,
     members: &[Member],
-    servers: &[Server],
+    backends: &[NamedBackend],
     places: &[BackendIndex],
     findings: &mut Findings,
 ) -> Option<Affinity> {
@@ -122,8 +122,8 @@ fn affinity(
         }
         TextOr::Table(RawSticky { cookie: None, cookie_route: Some(name) }) => {
             let is_member = |place: &BackendIndex| members.iter().any(|member| member.backend == *place);
-            let named = servers.iter().zip(places).filter(|(_, place)| is_member(place));
-            let labels = named.map(|(server, place)| (server.named.name.clone(), *place)).collect();
+            let named = backends.iter().zip(places).filter(|(_, place)| is_member(place));
+            let labels = named.map(|(backend, place)| (backend.name.clone(), *place)).collect();
             Some(Affinity::CookieRoute { name: cookie("cookie_route", name), labels })
         }
         TextOr::Table(_) => {

@@ -12,7 +12,7 @@ use baton_core::switch::Inspect;
 use handoff_proto::KeyRing;
 use handoff_proto::control::VIPS_MAX;
 
-use super::backends::{Server, backends};
+use super::backends::backends;
 use super::classes::{classes, overload};
 use super::faults::{Findings, quoted};
 use super::names::{Names, at_least_one, count, text};
@@ -46,10 +46,10 @@ pub(super) fn catalog(
     let class_names = Names::check("class", raw.class.iter().map(|class| class.name.as_deref()), findings);
 
     let vips = vips(&raw.vip, network, findings);
-    let servers = backends(&raw.backend, &raw.vip, network, findings);
+    let backends = backends(&raw.backend, &raw.vip, network, findings);
     let mut places = before.map(Places::of).unwrap_or_default();
-    let backend_places = backend_places(&servers, &mut places, findings);
-    let pools = pools(&raw.pool, &backend_names, &servers, &backend_places, findings);
+    let backend_places = backend_places(&backends, &mut places, findings);
+    let pools = pools(&raw.pool, &backend_names, &backends, &backend_places, findings);
     let pool_places = pool_places(&raw.pool, &mut places, findings);
     let classes = classes(&raw.class, findings);
     let overload = overload(&raw.overload, findings);
@@ -70,7 +70,7 @@ pub(super) fn catalog(
     let (former_backends, former_pools) = former.unwrap_or_default();
     Some(Catalog {
         vips,
-        backends: placed_backends(former_backends, servers, &backend_places),
+        backends: placed_backends(former_backends, backends, &backend_places),
         pools: placed_pools(former_pools, pools, &pool_places),
         rules: Rules::new(rules),
         classes,
@@ -106,15 +106,19 @@ fn counts(raw: &RawConfig, findings: &mut Findings) -> bool {
     is_few
 }
 
-fn backend_places(servers: &[Server], places: &mut Places, findings: &mut Findings) -> Vec<BackendIndex> {
-    let place = |(position, server): (usize, &Server)| {
-        let NamedBackend { name, address, .. } = &server.named;
+fn backend_places(
+    backends: &[NamedBackend],
+    places: &mut Places,
+    findings: &mut Findings,
+) -> Vec<BackendIndex> {
+    let place = |(position, backend): (usize, &NamedBackend)| {
+        let NamedBackend { name, address, .. } = backend;
         places.backend(name, *address).unwrap_or_else(|| {
             findings.fault(format!("backend[{position}].name"), quoted(name), no_place("backend"));
             BackendIndex::default()
         })
     };
-    (0..).zip(servers).map(place).collect()
+    (0..).zip(backends).map(place).collect()
 }
 
 fn pool_places(raw: &[RawPool], places: &mut Places, findings: &mut Findings) -> Vec<PoolIndex> {
@@ -135,10 +139,14 @@ fn no_place(what: &str) -> String {
 }
 
 /// Puts backends at their places, and leaves those of former ones behind.
-fn placed_backends(former: &[NamedBackend], now: Vec<Server>, places: &[BackendIndex]) -> Vec<NamedBackend> {
+fn placed_backends(
+    former: &[NamedBackend],
+    now: Vec<NamedBackend>,
+    places: &[BackendIndex],
+) -> Vec<NamedBackend> {
     let mut all = former.to_vec();
     all.iter_mut().for_each(|backend| backend.is_removed = true);
-    for (server, place) in now.into_iter().zip(places) {
+    for (backend, place) in now.into_iter().zip(places) {
         let place = usize::from(place.0);
         if place >= all.len() {
             all.resize(
@@ -147,7 +155,7 @@ fn placed_backends(former: &[NamedBackend], now: Vec<Server>, places: &[BackendI
             );
         }
         if let Some(slot) = all.get_mut(place) {
-            *slot = server.named;
+            *slot = backend;
         }
     }
     all

@@ -33,6 +33,8 @@ pub struct NamedBackend {
     pub name: String,
     /// Its address on the data network.
     pub address: Ipv4Addr,
+    /// Its weight where a pool says no other, 1 to 1,000.
+    pub weight: u16,
     /// Whether it gets no new connections because an operator says so.
     pub drain: bool,
     /// With more connections than this it counts as full.
@@ -44,7 +46,8 @@ pub struct NamedBackend {
 impl NamedBackend {
     /// A backend that may get any number of connections.
     pub fn new(name: &str, address: Ipv4Addr) -> Self {
-        Self { name: name.to_owned(), address, drain: false, connections_max: None, is_removed: false }
+        let name = name.to_owned();
+        Self { name, address, weight: 1, drain: false, connections_max: None, is_removed: false }
     }
 
     /// Says whether it may get new connections, if its agent agrees.

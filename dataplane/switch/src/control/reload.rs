@@ -92,10 +92,10 @@ pub enum OrderFault {
     /// No backend or pool has this name.
     #[error("{0}")]
     Unknown(String),
-    /// It makes sense, but not now.
+    /// It makes sense, but not now, or not while the switch runs.
     #[error("{0}")]
     Conflict(String),
-    /// What it leads to is wrong, or cannot change while the switch runs.
+    /// What it leads to is wrong.
     #[error(transparent)]
     Refused(ConfigError),
     /// The file cannot be read.
@@ -107,6 +107,7 @@ impl From<ConfigError> for OrderFault {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::Read { .. } => Self::Unread(error),
+            ConfigError::Fixed { .. } => Self::Conflict(error.to_string()),
             ConfigError::TooLong { .. } | ConfigError::Form { .. } | ConfigError::Faults { .. } => {
                 Self::Refused(error)
             }

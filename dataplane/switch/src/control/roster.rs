@@ -389,6 +389,9 @@ impl Roster {
                 clock_ahead_ms: member.clock_ahead_ms,
                 load: member.load,
                 pools: pools.into_iter().map(str::to_owned).collect(),
+                weight: backend.weight,
+                draining: backend.drain,
+                connections: None,
             })
             .collect()
     }

@@ -71,10 +71,12 @@ impl Control {
         drop(context);
         let (stop, stopped) = oneshot::channel::<()>();
         let watched = Arc::clone(&shared);
+        let api = admin::api(&shared);
+        shared.started();
         let serving = async move {
             tokio::select! {
-                () = agents::serve(agents, Arc::clone(&shared)) => {}
-                () = admin::serve(operators, shared) => {}
+                () = agents::serve(agents, shared) => {}
+                () = admin::serve(operators, api) => {}
                 () = metrics::serve(metrics, scrape) => {}
                 () = conflicts::watch(&watched) => {}
                 () = hangups::follow(Arc::clone(&watched)) => {}

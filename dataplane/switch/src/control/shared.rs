@@ -4,10 +4,13 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use handoff_proto::admin::EventKind;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use super::catalog::Catalog;
+use super::events::Chronicle;
 use super::reload::{Live, Order, OrderFault, Outcome};
 use super::roster::{Change, Roster};
 use super::session::End;
@@ -63,10 +66,14 @@ pub struct Shared {
     pub observer: Observer,
     /// What control counts.
     pub counters: ControlCounters,
+    /// What happened.
+    pub chronicle: Chronicle,
     /// The running configuration.
     pub live: Live,
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
+    /// Of the capture that runs.
+    pub(super) capture_seat: Arc<Semaphore>,
     refusals: Mutex<Told>,
     read_port: ReadPort,
 }
@@ -81,8 +88,20 @@ impl Shared {
         read_port: ReadPort,
     ) -> Self {
         let roster = Mutex::new(Roster::new(Arc::clone(&live.running().config.catalog)));
-        let (counters, refusals) = Default::default();
-        Self { identity, observer, counters, live, roster, mailboxes, refusals, read_port }
+        let (counters, chronicle, refusals) = Default::default();
+        let capture_seat = Arc::new(Semaphore::new(1));
+        Self {
+            identity,
+            observer,
+            counters,
+            chronicle,
+            live,
+            roster,
+            mailboxes,
+            capture_seat,
+            refusals,
+            read_port,
+        }
     }
 
     /// The switch's clock.
@@ -110,10 +129,16 @@ impl Shared {
         let outcome = self.live.carry_out(order, self.clock().now(), adopt);
         match &outcome {
             Ok(Outcome { generation, changes, warnings }) => {
-                info!(generation, "configuration applied ({order}): {}", told(changes));
+                let text = format!("configuration applied ({order}): {}", told(changes));
+                info!(generation, "{text}");
+                self.note(EventKind::ConfigurationApplied, None, &text);
                 warnings.iter().for_each(|warning| warn!("{warning}"));
             }
-            Err(fault) => warn!("configuration not applied ({order}), the one before goes on: {fault}"),
+            Err(fault) => {
+                let text = format!("configuration not applied ({order}), the one before goes on: {fault}");
+                warn!("{text}");
+                self.note(EventKind::ConfigurationRefused, None, &text);
+            }
         }
         outcome
     }
@@ -142,8 +167,11 @@ impl Shared {
             self.mailboxes.iter().for_each(|mailbox| mailbox.publish(Arc::clone(&snapshot)));
             self.counters.published.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(loads) = roster.loads_due(self.clock().now()) {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.publish_loads(Arc::clone(&loads)));
+        }
         drop(roster);
-        changes.iter().for_each(tell);
+        changes.iter().for_each(|change| self.tell(change));
         outcome
     }
 
@@ -156,23 +184,41 @@ impl Shared {
         let why = end.to_string();
         if self.refusals.lock().is_news(peer, &why, self.clock().now()) {
             warn!(%peer, "agent refused: {why}");
+            self.note(EventKind::AgentRefused, Some(&peer.to_string()), &format!("agent refused: {why}"));
         }
+    }
+    /// Tells that the switch serves from now on.
+    pub(super) fn started(&self) {
+        let Identity { address, device, .. } = &self.identity;
+        let text =
+            format!("baton-switch {} serves, address {address}, device {device}", env!("CARGO_PKG_VERSION"));
+        self.note(EventKind::Started, None, &text);
+    }
+
+    /// Keeps an event for operators. What is logged as well is logged where it happens, with its own words for the log.
+    pub(super) fn note(&self, kind: EventKind, subject: Option<&str>, text: &str) {
+        self.chronicle.note(self.clock().now(), kind, subject, text);
+    }
+
+    fn tell(&self, change: &Change) {
+        let Change { backend, usable, was_usable, reasons } = change;
+        let reasons = reasons.join("; ");
+        let (kind, text) = if *usable {
+            info!(%backend, "backend is usable");
+            (EventKind::BackendUsable, "backend is usable".to_owned())
+        } else if *was_usable {
+            warn!(%backend, "backend gets no new connections any more: {reasons}");
+            (EventKind::BackendUnusable, format!("backend gets no new connections any more: {reasons}"))
+        } else {
+            // As at every start of an agent, for a second or two.
+            info!(%backend, "backend gets no new connections yet: {reasons}");
+            (EventKind::BackendUnusable, format!("backend gets no new connections yet: {reasons}"))
+        };
+        self.note(kind, Some(backend), &text);
     }
 }
 
 /// Puts what differs into one line.
 fn told(changes: &[String]) -> String {
     if changes.is_empty() { "nothing differs".to_owned() } else { changes.join("; ") }
-}
-
-fn tell(change: &Change) {
-    let Change { backend, usable, was_usable, reasons } = change;
-    if *usable {
-        info!(%backend, "backend is usable");
-    } else if *was_usable {
-        warn!(%backend, "backend gets no new connections any more: {}", reasons.join("; "));
-    } else {
-        // As at every start of an agent, for a second or two.
-        info!(%backend, "backend gets no new connections yet: {}", reasons.join("; "));
-    }
 }

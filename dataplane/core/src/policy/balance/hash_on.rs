@@ -62,8 +62,8 @@ impl HashOn {
             Self::Url => request.http().map(url_key),
             Self::Host => request.http().and_then(|http| http.host).map(name_key),
             Self::ServerName => request.tls().and_then(|tls| tls.server_name).map(name_key),
-            Self::Cookie(name) => cookie(request.http()?, name).map(|value| hash([value])),
-            Self::Header(name) => field(request.http()?, name).map(|value| hash([value])),
+            Self::Cookie(name) => request.http()?.cookie(name).map(value_key),
+            Self::Header(name) => request.http()?.field(name).map(value_key),
         }
     }
 }
@@ -74,6 +74,11 @@ pub fn client_key(client: IpAddr) -> u64 {
         IpAddr::V4(address) => hash([&address.octets()[..]]),
         IpAddr::V6(address) => hash([&address.octets()[..]]),
     }
+}
+
+/// Returns the number of a value, such as a cookie's.
+pub fn value_key(value: &[u8]) -> u64 {
+    hash([value])
 }
 
 /// Hashes parts of a text in their order. Where one ends and the next begins makes no difference.
@@ -111,25 +116,9 @@ fn name_key(name: &str) -> u64 {
 fn write_name(hasher: &mut SipHasher13, name: &str) {
     for chunk in name.as_bytes().chunks(32) {
         let mut lower = [0; 32];
-        let lower = &mut lower[..chunk.len()];
-        lower.copy_from_slice(chunk);
-        lower.make_ascii_lowercase();
-        hasher.write(lower);
+        lower.iter_mut().zip(chunk).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
+        hasher.write(lower.get(..chunk.len()).unwrap_or_default());
     }
-}
-
-/// The value of the first field of this name.
-fn field<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
-    http.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
-/// The value of the first cookie of this name (RFC 6265, section 4.2.1); names of cookies are case sensitive.
-fn cookie<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
-    let fields = http.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("cookie"));
-    fields.flat_map(|field| field.value.split(|byte| *byte == b';')).find_map(|pair| {
-        let value = pair.trim_ascii_start().strip_prefix(name.as_bytes())?;
-        value.strip_prefix(b"=").map(<[u8]>::trim_ascii_end)
-    })
 }
 
 /// Names of header fields and cookies are tokens (RFC 9110, section 5.6.2).

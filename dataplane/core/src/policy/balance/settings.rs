@@ -3,7 +3,21 @@
 use handoff_proto::Micros;
 use thiserror::Error;
 
-use super::{HashOn, Policy, round_robin::RoundRobin};
+use super::cap::Cap;
+use super::content_and_load::ContentAndLoad;
+use super::fastest_response::FastestResponse;
+use super::lard::Lard;
+use super::lard_replicated::LardReplicated;
+use super::least_connections::LeastConnections;
+use super::least_traffic::LeastTraffic;
+use super::maglev::Maglev;
+use super::racc::Racc;
+use super::round_robin::RoundRobin;
+use super::two_choices::TwoChoices;
+use super::url_hash::UrlHash;
+use super::weighted_least_load::WeightedLeastLoad;
+use super::weighted_round_robin::WeightedRoundRobin;
+use super::{HashOn, Policy};
 use crate::policy::Member;
 
 /// Most members of a pool.
@@ -411,8 +425,24 @@ impl PolicySettings {
 
     /// Makes the state of one lcore, all it will ever need. That may take milliseconds: it is for control, not for a lcore.
     pub fn build(&self, members: &[Member]) -> Box<dyn Policy> {
-        let _ = members;
-        Box::new(RoundRobin::default())
+        let count = members.len();
+        match self {
+            Self::RoundRobin => Box::new(RoundRobin::default()),
+            Self::WeightedRoundRobin => Box::new(WeightedRoundRobin::new(count)),
+            Self::LeastConnections => Box::new(LeastConnections),
+            Self::LeastTraffic(unit) => Box::new(LeastTraffic::new(*unit)),
+            Self::WeightedLeastLoad(weights) => Box::new(WeightedLeastLoad::new(*weights)),
+            Self::FastestResponse => Box::new(FastestResponse::new(count)),
+            Self::TwoChoices => Box::new(TwoChoices::new(members)),
+            Self::ClientHash => Box::new(Maglev::new(members, None)),
+            Self::Maglev(settings) => Box::new(Maglev::new(members, settings.bounded_load_percent)),
+            Self::UrlHash => Box::new(UrlHash::new(members)),
+            Self::Lard(settings) => Box::new(Lard::new(members, settings)),
+            Self::LardReplicated(settings) => Box::new(LardReplicated::new(members, settings)),
+            Self::Cap => Box::new(Cap::new(count)),
+            Self::Racc(settings) => Box::new(Racc::new(members, settings)),
+            Self::ContentAndLoad(settings) => Box::new(ContentAndLoad::new(members, settings)),
+        }
     }
 }
 

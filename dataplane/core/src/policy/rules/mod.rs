@@ -15,7 +15,7 @@ mod value;
 
 pub use client::{ClientNetworks, NETWORK_COUNT_MAX, NetworkError};
 pub use conditions::Conditions;
-pub use cookie::{CookieMatch, cookies};
+pub use cookie::CookieMatch;
 pub use header::HeaderMatch;
 pub use host::{HOST_BYTES_MAX, HostError, HostMatch};
 pub use method::{METHOD_COUNT_MAX, MethodError, Methods};
@@ -77,6 +77,16 @@ impl Rules {
     /// Returns the first rule whose conditions hold.
     pub fn find(&self, request: &Request<'_>) -> Option<(RuleIndex, &Rule)> {
         (0..).map(RuleIndex).zip(&self.0).find(|(_, rule)| rule.conditions.hold(request))
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns the rules in their order.
