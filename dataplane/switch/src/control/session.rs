@@ -191,7 +191,7 @@ impl From<ReportFault> for End {
     fn from(fault: ReportFault) -> Self {
         match fault {
             ReportFault::Superseded => Self::Superseded,
-            ReportFault::TooLong(refusal) => Self::Turned(refusal),
+            ReportFault::Turned(refusal) => Self::Turned(refusal),
         }
     }
 }

@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use baton_core::policy::{BackendIndex, Conditions, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::switch::Service;
 use handoff_proto::channel::{Channel, ChannelError};
 use handoff_proto::control::{
     CONTROL_VERSION, FromAgent, FromSwitch, Load, REASON_BYTES_MAX, REASONS_MAX, REPORT_INTERVAL, Report,
@@ -25,8 +26,8 @@ fn key(id: u8) -> Key {
 
 /// Backend `one` is reached through both VIPs, `two` through WEB alone.
 fn catalog() -> Arc<Catalog> {
-    let backend =
-        |name: &str, last| NamedBackend { name: name.to_owned(), address: Ipv4Addr::new(10, 60, 0, last) };
+    let vip = |name: &str, vip| NamedVip { name: name.to_owned(), service: Service::http(vip) };
+    let backend = |name: &str, last| NamedBackend::new(name, Ipv4Addr::new(10, 60, 0, last));
     let pool = |name: &str, members: &[u16]| NamedPool {
         name: name.to_owned(),
         pool: Pool::of(members.iter().copied().map(BackendIndex)),
@@ -36,15 +37,11 @@ fn catalog() -> Arc<Catalog> {
         Rule::to_pool(Conditions { vip, ..Conditions::default() }, PoolIndex(pool))
     };
     Arc::new(Catalog {
-        vips: vec![
-            NamedVip { name: "web".to_owned(), vip: WEB },
-            NamedVip { name: "shop".to_owned(), vip: SHOP },
-        ],
+        vips: vec![vip("web", WEB), vip("shop", SHOP)],
         backends: vec![backend("one", 11), backend("two", 12)],
         pools: vec![pool("all", &[0, 1]), pool("shop", &[0])],
         rules: Rules::new(vec![rule(Some(0), 0), rule(None, 1)]),
-        error_pages: Arc::default(),
-        keys: KeyRing::new(vec![key(1), key(2)]).expect("a good ring"),
+        ..Catalog::empty(KeyRing::new(vec![key(1), key(2)]).expect("a good ring"))
     })
 }
 
