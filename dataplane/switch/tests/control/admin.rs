@@ -204,7 +204,14 @@ fn changes_of_state_are_told_in_their_order_and_waited_for() {
 #[test]
 fn what_this_switch_cannot_do_is_said() {
     let world = World::start();
-    for (method, path, body) in [("GET", "/v1/route?method=GET&target=/", "")] {
+    let weight = r#"{"weight": 2}"#;
+    for (method, path, body) in [
+        ("GET", "/v1/route?method=GET&target=/", ""),
+        ("GET", "/v1/config", ""),
+        ("POST", "/v1/reload", ""),
+        ("POST", "/v1/backends/one/drain", ""),
+        ("POST", "/v1/backends/one/weight", weight),
+    ] {
         let (status, why) = world.refusal(method, path, body);
         assert_eq!(status, 501, "{path}: {why}");
         assert!(why.starts_with("this switch cannot do that yet: "), "{why}");
