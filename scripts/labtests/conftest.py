@@ -11,10 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import dispatching  # noqa: E402
 from helpers import ask, flow_count  # noqa: E402
 
 from lab_lib import Lab  # noqa: E402
 from lab_lib.system import tail  # noqa: E402
+from lab_lib.topology import TLS_PORT, VIP, VIP_PORT  # noqa: E402
 
 # BATON_TEST_PREFIX: for a second run of these tests on the same machine at the same time.
 PREFIX = os.environ.get("BATON_TEST_PREFIX", "batontest")
@@ -28,6 +30,8 @@ BARE_PREFIX = f"{PREFIX}u"
 # A lab whose switch soon forgets idle flows, and one whose switch is killed.
 SHORT_PREFIX = f"{PREFIX}c"
 TAKEOVER_PREFIX = f"{PREFIX}t"
+# One whose rules and pools every test makes its own.
+DISPATCH_PREFIX = f"{PREFIX}d"
 WEATHER = "loss=1%,duplicate=1%,reorder=1%,delay=2ms,jitter=1ms,seed=7"
 HEAVY_WEATHER = "loss=3%,duplicate=2%,reorder=1%,delay=5ms,jitter=1ms,seed=7"
 # BATON_BIN_DIR: where the programs are, if not in target/release.
@@ -122,6 +126,16 @@ def takeover_lab(request):
         yield lab
 
 
+@pytest.fixture(scope="session")
+def dispatch_lab(request):
+    """A lab with one lcore, so that turns are everybody's, and a second VIP for TLS, for tests that change rules and pools."""
+    _require_root()
+    lab = Lab(DISPATCH_PREFIX, bin_dir=BIN_DIR)
+    agent_settings = {"vip": [{"address": VIP, "port": port, "health": "tcp"} for port in (VIP_PORT, TLS_PORT)]}
+    with _running(lab, request, backends=3, clients=2, switch_settings=dispatching.OWN, agent_settings=agent_settings):
+        yield lab
+
+
 @pytest.fixture(scope="module", params=["clients", "fabric", "routed"])
 def weather_lab(request):
     """A lab with weather on the clients' cables, then ones with weather on the switch's and on the routed backend's."""
@@ -185,7 +199,7 @@ def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     arguments = getattr(item, "funcargs", {})
-    labs = ("lab", "small_lab", "waiting_lab", "weather_lab", "short_lab", "takeover_lab")
+    labs = ("lab", "small_lab", "waiting_lab", "weather_lab", "short_lab", "takeover_lab", "dispatch_lab")
     lab = next((arguments[name] for name in labs if name in arguments), None)
     if report.failed and lab is not None and lab.plan:
         logs = [lab.run_dir / "switch.log", *(lab.backend_dir(h.name) / "agent.log" for h in lab.plan.backends)]

@@ -330,6 +330,7 @@ int baton_sockets(__u64 *arguments)
 	bool was_open = arguments[1] == BPF_TCP_ESTABLISHED, is_open = arguments[2] == BPF_TCP_ESTABLISHED;
 	struct sockets *all;
 	__be32 address[4];
+	__be16 port = 0;
 	__u32 entry = 0;
 
 	if (was_open == is_open || sock->sk_protocol != PROTOCOL_TCP)
@@ -338,7 +339,9 @@ int baton_sockets(__u64 *arguments)
 	if (!all || sock->__sk_common.skc_net.net->ns.inum != all->namespace)
 		return 0;
 	map_address(address, sock->__sk_common.skc_rcv_saddr);
-	if (vip_at(address, bpf_htons(sock->__sk_common.skc_num)))
+	/* The verifier knows a sock only; what it is part of lies behind it. */
+	bpf_probe_read_kernel(&port, sizeof(port), &((const struct inet_sock *)sock)->inet_sport);
+	if (port && vip_at(address, port))
 		__sync_fetch_and_add(&all->open, is_open ? 1 : -1);
 	return 0;
 }

@@ -37,6 +37,11 @@ struct sock {
 	__u32 sk_max_ack_backlog;
 };
 
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport; /* stays when a closing socket has given its port back, skc_num does not */
+};
+
 struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 snd_nxt;
