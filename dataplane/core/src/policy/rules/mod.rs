@@ -34,7 +34,7 @@ use self::index::{Index, Keys};
 use crate::ids::{AnswerIndex, ClassIndex, PoolIndex, RuleIndex};
 use crate::policy::Request;
 
-/// Most rules there may be. Finding one does not take longer for it; they take a few hundred bytes each.
+/// Most rules there may be. Finding one does not take longer for it; with a host and a path they take about 1 KB each.
 pub const RULE_COUNT_MAX: usize = 65_535;
 
 /// What becomes of a request.
