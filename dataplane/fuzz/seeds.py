@@ -161,13 +161,17 @@ def handoff_header_seeds():
 
 def control_message_seeds():
     vip = {"address": "10.60.0.100", "port": 80}
-    load = {"established": 1, "born": 2, "refused": 3, "cpu_busy_permille": 4, "rx_bytes": 5, "tx_bytes": 6}
+    load = {"established": 1, "born": 2, "refused": 3, "accept_queue": {"length": 4, "limit": 5}, "server_cpu_permille": 6,
+            "cpu_busy_permille": 7, "memory_pressure_permille": None, "response": {"mean_us": 8, "count": 9},
+            "traffic": {"bytes_in": 10, "packets_in": 11, "bytes_out": 12, "packets_out": 13},
+            "rate": {"bytes_per_s": 14, "packets_per_s": 15}, "rx_bytes": 16, "tx_bytes": 17}
     tuple_ = {"client": "10.50.0.11", "client_port": 33333, "vip": "10.60.0.100", "vip_port": 80}
     lcore = {"lcore": 0, "cpu": 1, "flows": 2, "rx_frames": 3, "tx_frames": 4, "drops": 5, "busy_us": 6, "idle_us": 7}
     from_agent = {
         "hello": {"type": "hello", "version": 1, "name": "backend1", "address": "10.60.0.11", "vips": [vip], "release": "0.1.0", "time": 17},
         "report": {"type": "report", "number": 1, "ready": False, "reasons": ["no listener"], "load": load,
                    "health": [{"vip": vip, "healthy": False, "why": "refused"}, {"vip": vip, "healthy": True, "why": None}]},
+        "sessions": {"type": "sessions", "vip": vip, "ids": ["a00f", "07" * 32]},
         "goodbye": {"type": "goodbye"},
     }
     from_switch = {
@@ -175,28 +179,39 @@ def control_message_seeds():
         "turned": {"type": "turned", "why": "no such backend"},
         "time": {"type": "time", "number": 1, "time": 17},
     }
-    requests = {"status": {"ask": "status"}, "backends": {"ask": "backends"}, "flows": {"ask": "flows", "limit": 10}, "counters": {"ask": "counters"}}
-    responses = {
-        "status": {"answer": "status", "body": {
+    asked = {
+        "backend": {"name": "backend6", "address": "10.60.0.16", "weight": 10, "pools": ["files"], "drain": True, "connections_max": 2000},
+        "weight": {"weight": 20, "pool": "files"},
+        "configuration": {"toml": "[switch]\naddress = \"10.60.0.1\"\n"},
+        "capture": {"client": "10.50.0.11", "client_port": 33333, "vip": vip, "frames_max": 1000, "seconds_max": 60},
+    }
+    rule = {"number": 1, "conditions": ["host = \"*.example.org\""], "class": "video", "action": {"pool": "videos"}}
+    answered = {
+        "status": {
             "release": "0.1.0", "uptime_s": 1, "address": "2001:db8::1", "mac": "02:00:00:00:00:01", "device": "net_af_packet0,iface=data0",
             "lcore_count": 1, "vips": [{"name": "web", "vip": vip}], "backends_usable": 1, "backends_configured": 2, "flows": 3,
-            "flows_capacity": 4, "rx_frames": 5, "tx_frames": 6, "handoffs": 7, "drops": 8, "lcores": [lcore]}},
-        "backends": {"answer": "backends", "body": [{
+            "flows_capacity": 4, "rx_frames": 5, "tx_frames": 6, "handoffs": 7, "drops": 8, "lcores": [lcore]},
+        "backends": [{
             "name": "backend1", "address": "10.60.0.11", "usable": False, "reasons": ["silent"], "next_hop_mac": None, "report_age_ms": 1,
-            "agent_release": "0.1.0", "clock_ahead_ms": -5, "load": load, "pools": ["files"]}]},
-        "flows": {"answer": "flows", "body": {"total": 1, "flows": [
-            {"tuple": tuple_, "backend": None, "state": "holding", "age_ms": 1, "idle_ms": 2, "lcore": 0}]}},
-        "counters": {"answer": "counters", "body": [{"name": "rx_frames", "description": "Frames.", "value": 18446744073709551615}]},
-        "error": {"answer": "error", "body": "\u00fcnknown"},
+            "agent_release": "0.1.0", "clock_ahead_ms": -5, "load": load, "pools": ["files"], "weight": 10, "draining": True, "connections": 3}],
+        "pools": [{"name": "files", "policy": "maglev", "sticky": "client", "members": [{"backend": "backend1", "weight": 10, "usable": True}]}],
+        "rules": [rule, {**rule, "action": {"redirect": {"status": 301, "location": "/b"}}}, {**rule, "class": None, "action": {"respond": {"status": 404}}}],
+        "classes": [{"name": "video", "priority": 1, "weight": 10, "rate_per_s": 100, "rules": 1}],
+        "flows": {"total": 1, "flows": [{"tuple": tuple_, "backend": None, "state": "holding", "age_ms": 1, "idle_ms": 2, "lcore": 0}]},
+        "counters": [{"name": "rx_frames", "description": "Frames.", "value": 18446744073709551615}],
+        "events": {"lost": 2, "events": [{"number": 3, "time": 17, "kind": "backend-usable", "subject": "backend1", "text": "usable"}]},
+        "route-dispatch": {"vip": "web", "rule": rule, "outcome": {"dispatch": {
+            "pool": "videos", "affinity": None, "policy": "lard", "backend": "backend1", "why": "it has the fewest"}}},
+        "route-answer": {"vip": "web", "rule": None, "outcome": {"answer": {"status": 302, "location": "/b", "why": "so the rule"}}},
+        "configuration": {"generation": 3, "applied": 17, "toml": "[switch]\n"},
+        "changes": {"generation": 3, "changes": ["backend1 drains"], "warnings": ["low"]},
+        "fault": {"error": "\u00fcnknown"},
     }
-    for kind, messages in enumerate((from_agent, from_switch, requests, responses)):
-        texts = {name: json.dumps(message, separators=(",", ":")).encode() for name, message in messages.items()}
-        for name, text in texts.items():
-            yield f"{kind}-{name}", bytes([kind]) + text
-        framed = b"".join(struct.pack(">I", len(text)) + text for text in texts.values())
-        for piece in (0, 4, 31):
-            yield f"{kind}-stream-{piece}", bytes([kind | 4 | piece << 3]) + framed
-    yield "too-long", bytes([4]) + b"\0\x40\0\x01"
+    for kind, messages in enumerate((from_agent, from_switch, asked, answered)):
+        for name, message in messages.items():
+            yield f"{kind}-{name}", bytes([kind]) + json.dumps(message, separators=(",", ":")).encode()
+    yield "2-query-http", b"\x02vip=web&client=10.50.0.11&method=GET&target=/a?b&host=www.example.org&header=Cookie: a=1&header=X:"
+    yield "2-query-tls", b"\x02server_name=www.example.org&protocol=h2&protocol=http/1.1"
     yield "channel-hello", bytes([4]) + struct.pack(">HB", 49, 1) + bytes(48)
     yield "channel-empty", bytes([4, 0, 0])
 

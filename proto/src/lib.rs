@@ -1,9 +1,9 @@
 //! What Baton's switch and agents say to each other.
 //!
 //! Owns the wire formats: the handoff [`header`] and its keyed [`tag`], the [`control`] messages
-//! between agent and switch, the [`admin`] messages between `batonctl` and switch, and the
-//! length-prefixed framing ([`codec`]) both travel in. It also owns the newtypes everything else
-//! speaks in: [`FourTuple`], [`Vip`], [`Seq`], [`Negotiated`], [`Micros`], [`Generation`].
+//! between agent and switch and the [`channel`] they travel in, and the bodies of the [`admin`] API
+//! between operators and switch. It also owns the newtypes everything else speaks in: [`FourTuple`],
+//! [`Vip`], [`Seq`], [`Negotiated`], [`Micros`], [`Generation`].
 //!
 //! It never does I/O, never reads a clock and holds no state. `docs/PROTOCOL.md` draws the bits.
 
@@ -13,7 +13,6 @@
 pub mod addr;
 pub mod admin;
 pub mod channel;
-pub mod codec;
 pub mod control;
 pub mod header;
 pub mod keys;
@@ -21,6 +20,7 @@ pub mod seq;
 pub mod tag;
 pub mod tcp;
 pub mod time;
+pub mod tls;
 
 pub use addr::{FourTuple, Vip};
 pub use header::{Generation, Header, HeaderError, MessageType};
@@ -29,6 +29,7 @@ pub use seq::Seq;
 pub use tag::{Tag, TagKey};
 pub use tcp::Negotiated;
 pub use time::Micros;
+pub use tls::TlsSessionId;
 
 /// UDP destination port of handoff messages on the data network.
 pub const HANDOFF_PORT: u16 = 7171;

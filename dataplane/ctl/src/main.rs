@@ -1,89 +1,51 @@
-//! `batonctl`: looks into a running Baton switch over its admin socket, and makes key files.
-//!
-//! It only asks: nothing here changes a running switch.
+//! `batonctl`: looks into a running Baton switch and operates it over its admin API, and makes key files.
 
+mod arguments;
+mod capture;
 mod client;
 mod keygen;
+mod pages;
+mod question;
 mod show;
 mod table;
+mod top;
+mod vitals;
+mod wall;
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
+use form_urlencoded::{Serializer, byte_serialize};
 use handoff_proto::KeyId;
-use handoff_proto::admin::{FLOWS_MAX, Request, Response};
+use handoff_proto::admin::{
+    Backend, CONFIGURATION_BYTES_MAX, Changes, Class, Configuration, ConfigurationText, Counter,
+    EVENTS_WAIT_MS_MAX, Events, Flows, NewBackend, NewWeight, Pool, Route, Rule, Status,
+};
+use hyper::Method;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use client::AskFault;
+use arguments::{
+    Arguments, BackendsArguments, BackendsCommand, CaptureArguments, Command, ConfigCommand, EventsArguments,
+};
+use capture::CaptureFault;
+use client::{AskFault, Client};
 use keygen::KeygenFault;
+use question::WordsFault;
+use top::TopFault;
 
-const SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
 const KEY_ID_DEFAULT: u8 = 1;
+/// Instead of a file's name: standard input.
+const STDIN: &str = "-";
+
 const EXIT_FAILURE: u8 = 1;
-
-/// Looks into a running Baton switch and makes its keys.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit status: 0 done; 1 the switch does not answer or the file cannot be made; 2 wrong usage."
-)]
-struct Arguments {
-    /// The switch's admin socket (admin_socket in switch.toml).
-    #[arg(long, global = true, value_name = "PATH", default_value = SOCKET_DEFAULT)]
-    socket: PathBuf,
-    /// Write JSON instead of text for people.
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// The switch as a whole: VIPs, lcores, how busy they are.
-    Status,
-    /// Every backend: whether it gets new connections, and if not, why.
-    Backends,
-    /// The connections the switch knows.
-    Flows(FlowsArguments),
-    /// What was counted since the switch started.
-    Counters(CountersArguments),
-    /// Make a key file: one random key, mode 0600, for a new cluster or to change keys. An existing file is never
-    /// overwritten.
-    Keygen(KeygenArguments),
-}
-
-#[derive(Debug, Args)]
-struct FlowsArguments {
-    /// List at most this many.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
-    limit: usize,
-}
-
-#[derive(Debug, Args)]
-struct CountersArguments {
-    /// Also list counters that are 0 (JSON always has all).
-    #[arg(long)]
-    all: bool,
-}
-
-#[derive(Debug, Args)]
-struct KeygenArguments {
-    /// Where to write it. In a new cluster the switch and every backend need the same file.
-    file: PathBuf,
-    /// The key's id (0 to 255). A further key of a cluster needs one of its own, and goes behind the others in every key
-    /// file [default: 1].
-    #[arg(long)]
-    id: Option<u8>,
-}
-
-fn limit(text: &str) -> Result<usize, String> {
-    let limit: usize = text.parse().map_err(|_| "a number is needed".to_owned())?;
-    if (1..=FLOWS_MAX).contains(&limit) { Ok(limit) } else { Err(format!("allowed are 1 to {FLOWS_MAX}")) }
-}
+const EXIT_USAGE: u8 = 2;
+const EXIT_REFUSED: u8 = 3;
 
 /// Why a command was not done.
 #[derive(Debug, Error)]
@@ -92,14 +54,32 @@ enum Fault {
     Ask(#[from] AskFault),
     #[error(transparent)]
     Keygen(#[from] KeygenFault),
-    #[error("the switch says: {0}")]
-    Refused(String),
-    #[error("the switch answered something else than asked; are switch and batonctl of the same release?")]
-    OtherAnswer,
+    #[error(transparent)]
+    Capture(#[from] CaptureFault),
+    #[error(transparent)]
+    Top(#[from] TopFault),
+    #[error(transparent)]
+    Words(#[from] WordsFault),
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("{} is longer than {CONFIGURATION_BYTES_MAX} bytes, the most a configuration may have", .0.display())]
+    TooLong(PathBuf),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+}
+
+impl Fault {
+    const fn exit(&self) -> u8 {
+        match self {
+            Self::Ask(AskFault::Refused(_)) | Self::Capture(CaptureFault::Ask(AskFault::Refused(_))) => {
+                EXIT_REFUSED
+            }
+            Self::Words(_) => EXIT_USAGE,
+            _ => EXIT_FAILURE,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -110,45 +90,201 @@ fn main() -> ExitCode {
         Err(Fault::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("batonctl: {fault}");
-            ExitCode::from(EXIT_FAILURE)
+            ExitCode::from(fault.exit())
         }
     }
 }
 
 fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let text = match &arguments.command {
+    let is_json = arguments.json;
+    match &arguments.command {
         Command::Keygen(keygen) => {
             let made = keygen::make(&keygen.file, KeyId(keygen.id.unwrap_or(KEY_ID_DEFAULT)))?;
-            if arguments.json { json(&made)? } else { show::made(&made, keygen.id.is_some()) }
+            print(&if is_json { json(&made)? } else { show::made(&made, keygen.id.is_some()) })
         }
-        Command::Status => asked(arguments, &Request::Status, false)?,
-        Command::Backends => asked(arguments, &Request::Backends, false)?,
-        Command::Flows(flows) => asked(arguments, &Request::Flows { limit: flows.limit }, false)?,
-        Command::Counters(counters) => asked(arguments, &Request::Counters, counters.all)?,
-    };
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+        Command::Completions { shell } => write(&pages::completions(*shell)),
+        Command::Man { dir: None } => write(&pages::manual()?),
+        Command::Man { dir: Some(dir) } => {
+            pages::write_manuals(dir).map_err(|error| Fault::File { path: dir.clone(), error })
+        }
+        command => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut asker = Asker { client: Client::new(&arguments.socket), is_json };
+            match command {
+                Command::Top(top) => Ok(top::run(&runtime, &mut asker.client, top)?),
+                command => runtime.block_on(asker.run(command)),
+            }
+        }
+    }
 }
 
-/// Asks the switch and returns what to print. `all` matters for counters only.
-fn asked(arguments: &Arguments, request: &Request, all: bool) -> Result<String, Fault> {
-    let response = client::ask(&arguments.socket, request)?;
-    let text = match (request, &response) {
-        (_, Response::Error(why)) => return Err(Fault::Refused(why.clone())),
-        (Request::Status, Response::Status(status)) if arguments.json => json(status)?,
-        (Request::Status, Response::Status(status)) => show::status(status),
-        (Request::Backends, Response::Backends(backends)) if arguments.json => json(backends)?,
-        (Request::Backends, Response::Backends(backends)) => show::backends(backends),
-        (Request::Flows { .. }, Response::Flows(flows)) if arguments.json => json(flows)?,
-        (Request::Flows { .. }, Response::Flows(flows)) => show::flows(flows),
-        (Request::Counters, Response::Counters(counters)) if arguments.json => json(counters)?,
-        (Request::Counters, Response::Counters(counters)) => show::counters(counters, all),
-        _ => return Err(Fault::OtherAnswer),
+/// Asks one switch, and prints the answer as was wished.
+struct Asker {
+    client: Client,
+    is_json: bool,
+}
+
+impl Asker {
+    async fn run(&mut self, command: &Command) -> Result<(), Fault> {
+        match command {
+            Command::Status => self.show("/v1/status", |status: &Status| show::status(status)).await,
+            Command::Backends(backends) => self.backends(backends).await,
+            Command::Pools => self.show("/v1/pools", |pools: &Vec<Pool>| show::pools(pools)).await,
+            Command::Rules => self.show("/v1/rules", |rules: &Vec<Rule>| show::rules(rules)).await,
+            Command::Classes => self.show("/v1/classes", |classes: &Vec<Class>| show::classes(classes)).await,
+            Command::Config(config) => self.config(config).await,
+            Command::Route(words) => {
+                let mut query = Serializer::new(String::new());
+                query.extend_pairs(question::question(words)?.to_pairs());
+                let path = format!("/v1/route?{}", query.finish());
+                self.show(&path, |route: &Route| show::route(route)).await
+            }
+            Command::Flows(flows) => {
+                let path = format!("/v1/flows?limit={}", flows.limit);
+                self.show(&path, |flows: &Flows| show::flows(flows)).await
+            }
+            Command::Counters(wish) => {
+                self.show("/v1/counters", |counters: &Vec<Counter>| show::counters(counters, wish.all)).await
+            }
+            Command::Events(events) => self.events(events).await,
+            Command::Capture(capture) => self.capture(capture).await,
+            Command::Top(_) | Command::Keygen(_) | Command::Completions { .. } | Command::Man { .. } => {
+                unreachable!("these do not only ask, and were done before")
+            }
+        }
+    }
+
+    /// Asks and prints.
+    async fn show<T>(&mut self, path: &str, text: impl Fn(&T) -> String) -> Result<(), Fault>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let answer: T = self.client.get(path).await?;
+        print(&if self.is_json { json(&answer)? } else { text(&answer) })
+    }
+
+    async fn backends(&mut self, arguments: &BackendsArguments) -> Result<(), Fault> {
+        let one = |name: &str| {
+            let name: String = byte_serialize(name.as_bytes()).collect();
+            // In a path a plus is a plus.
+            format!("/v1/backends/{}", name.replace('+', "%20"))
+        };
+        let post = Method::POST;
+        let changes: Changes = match &arguments.command {
+            None | Some(BackendsCommand::List) => {
+                return self.show("/v1/backends", |backends: &Vec<Backend>| show::backends(backends)).await;
+            }
+            Some(BackendsCommand::Add(add)) => {
+                let new = NewBackend {
+                    name: add.name.clone(),
+                    address: add.address,
+                    weight: add.weight,
+                    pools: add.pools.clone(),
+                    drain: add.drain,
+                    connections_max: add.connections_max,
+                };
+                self.client.post("/v1/backends", &new).await?
+            }
+            Some(BackendsCommand::Remove(name)) => {
+                self.client.order(Method::DELETE, &one(&name.name)).await?
+            }
+            Some(BackendsCommand::Drain(name)) => {
+                self.client.order(post, &(one(&name.name) + "/drain")).await?
+            }
+            Some(BackendsCommand::Enable(name)) => {
+                self.client.order(post, &(one(&name.name) + "/enable")).await?
+            }
+            Some(BackendsCommand::Weight(weight)) => {
+                let new = NewWeight { weight: weight.weight, pool: weight.pool.clone() };
+                self.client.post(&(one(&weight.name) + "/weight"), &new).await?
+            }
+        };
+        self.changed(&changes, true)
+    }
+
+    async fn config(&mut self, command: &ConfigCommand) -> Result<(), Fault> {
+        let (changes, is_done): (Changes, bool) = match command {
+            ConfigCommand::Show => {
+                let text = |configuration: &Configuration| configuration.toml.clone();
+                return self.show("/v1/config", text).await;
+            }
+            ConfigCommand::Check(file) => {
+                let text = configuration(&file.file)?;
+                (self.client.post("/v1/config/check", &text).await?, false)
+            }
+            ConfigCommand::Apply(file) => {
+                let text = configuration(&file.file)?;
+                (self.client.post("/v1/config/apply", &text).await?, true)
+            }
+            ConfigCommand::Reload => (self.client.order(Method::POST, "/v1/reload").await?, true),
+        };
+        self.changed(&changes, is_done)
+    }
+
+    fn changed(&self, changes: &Changes, is_done: bool) -> Result<(), Fault> {
+        print(&if self.is_json { json(changes)? } else { show::changes(changes, is_done) })
+    }
+
+    async fn events(&mut self, arguments: &EventsArguments) -> Result<(), Fault> {
+        let path = |after: u64, wait_ms: u64| format!("/v1/events?after={after}&wait_ms={wait_ms}");
+        let mut after = arguments.after;
+        if !arguments.follow {
+            return self.show(&path(after, 0), events_text).await;
+        }
+        loop {
+            let wait = Duration::from_millis(EVENTS_WAIT_MS_MAX);
+            let events: Events = self.client.get_within(&path(after, EVENTS_WAIT_MS_MAX), wait).await?;
+            after = events.events.last().map_or(after, |event| event.number);
+            if !self.is_json {
+                print(&events_text(&events))?;
+                continue;
+            }
+            for event in &events.events {
+                print(&(serde_json::to_string(event)? + "\n"))?;
+            }
+        }
+    }
+
+    async fn capture(&mut self, arguments: &CaptureArguments) -> Result<(), Fault> {
+        let begun = || eprintln!("capturing; ctrl-c ends it");
+        let captured = capture::capture(&mut self.client, arguments, begun).await?;
+        // The file may be standard output.
+        let text = if self.is_json { json(&captured)? } else { show::captured(&captured) };
+        Ok(io::stderr().lock().write_all(text.as_bytes())?)
+    }
+}
+
+fn events_text(events: &Events) -> String {
+    let lost = if events.lost > 0 { show::lost(events.lost) } else { String::new() };
+    lost + &events.events.iter().map(show::event).collect::<String>()
+}
+
+/// Reads a configuration, or as much of it as shows that it is none.
+fn configuration(path: &Path) -> Result<ConfigurationText, Fault> {
+    let fault = |error| Fault::File { path: path.to_owned(), error };
+    let source: Box<dyn Read> = match path == Path::new(STDIN) {
+        true => Box::new(io::stdin()),
+        false => Box::new(fs::File::open(path).map_err(fault)?),
     };
-    Ok(text)
+    let mut toml = String::new();
+    let most = CONFIGURATION_BYTES_MAX as u64 + 1;
+    source.take(most).read_to_string(&mut toml).map_err(fault)?;
+    if toml.len() > CONFIGURATION_BYTES_MAX {
+        return Err(Fault::TooLong(path.to_owned()));
+    }
+    Ok(ConfigurationText { toml })
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn print(text: &str) -> Result<(), Fault> {
+    write(text.as_bytes())
+}
+
+fn write(bytes: &[u8]) -> Result<(), Fault> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
 }

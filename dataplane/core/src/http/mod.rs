@@ -10,6 +10,7 @@
 mod chunked;
 mod framing;
 mod refusal;
+mod response;
 
 use core::mem::MaybeUninit;
 use core::net::Ipv6Addr;
@@ -19,6 +20,7 @@ use httparse::Header;
 pub use chunked::{Chunked, EXTENSION_BYTES_MAX, SIZE_DIGITS_MAX, TRAILER_BYTES_MAX, TRAILER_COUNT_MAX};
 pub use framing::{Body, Fed, Framing, LENGTH_BYTES_MAX, Unclear};
 pub use refusal::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
+pub use response::{LOCATION_NAMES, Location, Response};
 
 /// Header fields a head may have.
 pub const HEADER_COUNT_MAX: usize = 128;

@@ -1,6 +1,7 @@
 //! Pools: backends that can serve the same requests, and how one of them is chosen.
 
 use crate::ids::BackendIndex;
+use crate::policy::Affinity;
 use crate::policy::balance::{self, PolicySettings};
 
 /// Backends that can serve the same requests.
@@ -10,6 +11,8 @@ pub struct Pool {
     pub members: Vec<Member>,
     /// How one of them is chosen.
     pub policy: PolicySettings,
+    /// What binds several connections to the same backend.
+    pub affinity: Option<Affinity>,
 }
 
 /// A backend in a pool.
@@ -36,7 +39,7 @@ impl Pool {
     pub fn of(backends: impl IntoIterator<Item = BackendIndex>) -> Self {
         let member = |backend: BackendIndex| Member { backend, weight: 1, identity: backend.0.into() };
         let members = backends.into_iter().map(member).collect();
-        Self { members, policy: PolicySettings::RoundRobin }
+        Self { members, policy: PolicySettings::RoundRobin, affinity: None }
     }
 
     /// Says whether a backend is in it.

@@ -56,6 +56,35 @@ pub struct Tls<'a> {
     pub session_id: &'a [u8],
 }
 
+impl<'a> Http<'a> {
+    /// Returns the value of the first field with this name.
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Returns the value of the first cookie with this name; names of cookies are case sensitive.
+    pub fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        cookies(self.fields).find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
+    }
+}
+
+/// Goes over the cookies of a request, as name and value, in the order they came.
+///
+/// The field is taken apart as servers do: at semicolons (RFC 6265, section 4.2.1), blanks around each part dropped, the name
+/// up to the first `=` (section 5.2); parts without `=` or without name are passed over. Values stay as they stand, quotes
+/// included. HTTP/1 clients send one Cookie field (section 5.4); where there are several, all count.
+pub fn cookies<'a>(fields: &'a [Field<'a>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("cookie"))
+        .flat_map(|field| field.value.split(|byte| *byte == b';'))
+        .filter_map(|part| {
+            let at = part.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (part.get(..at)?.trim_ascii(), part.get(at + 1..)?.trim_ascii());
+            (!name.is_empty()).then_some((name, value))
+        })
+}
+
 impl<'a> Request<'a> {
     /// Returns the request head, if this is HTTP.
     pub const fn http(&self) -> Option<&Http<'a>> {
@@ -71,5 +100,23 @@ impl<'a> Request<'a> {
             Content::Tls(tls) => Some(tls),
             Content::Unseen | Content::Http(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_field_or_cookie_of_a_name_counts() {
+        let fields = [
+            Field { name: "X-Cookie", value: b"a=0" },
+            Field { name: "cookie", value: b"a=1;b = 2 ; c; =x" },
+            Field { name: "Cookie", value: b"a=3; d=e=f" },
+        ];
+        let http = Http { method: "GET", host: None, path: "/", query: None, fields: &fields };
+        assert_eq!((http.cookie("a"), http.cookie("d")), (Some(&b"1"[..]), Some(&b"e=f"[..])));
+        assert_eq!((http.cookie("A"), http.cookie("c")), (None, None), "names are case sensitive");
+        assert_eq!((http.field("x-cookie"), http.field("x")), (Some(&b"a=0"[..]), None));
     }
 }

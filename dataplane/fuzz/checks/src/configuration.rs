@@ -104,7 +104,7 @@ fn expect_usable(config: &switch_config::Config) {
         assert_ne!(backend.address, network.address, "a backend with the switch's address");
         assert!(network.contains(backend.address) || network.gateway.is_some(), "out of reach: {backend:?}");
     }
-    let addresses = catalog.vips.iter().map(|named| named.vip.address);
+    let addresses = catalog.vips.iter().map(|named| named.service.vip.address);
     assert!(
         addresses.clone().all(|address| address != IpAddr::V4(network.address)),
         "a VIP with the switch's address"

@@ -8,35 +8,23 @@ use baton_core::policy::BackendIndex;
 use baton_core::switch::FlowView;
 use baton_core::{DropReason, Event};
 use handoff_proto::Micros;
-use handoff_proto::admin::{
-    Backend, Counter, FLOWS_MAX, Flow, Flows, LcoreStatus, Request, Response, Status, VipStatus,
-};
+use handoff_proto::admin::{Backend, Counter, Flow, Flows, LcoreStatus, Status, VipStatus};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::catalog::Catalog;
 use super::shared::Shared;
 use crate::runtime::{LcoreView, Mailbox, Question};
 
 /// How long an lcore may take to answer: many turns of its loop.
-const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
+pub(super) const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
 /// How many next hops are asked for: every backend may have its own, and there is the gateway.
 const NEXT_HOPS_SPARE: usize = 16;
 
-/// Answers one request.
-pub(super) async fn answer(shared: &Shared, request: Request) -> Response {
-    match request {
-        Request::Status => Response::Status(status(shared)),
-        Request::Backends => Response::Backends(backends(shared).await),
-        Request::Flows { limit } => match flows(shared, limit.min(FLOWS_MAX)).await {
-            Some(flows) => Response::Flows(flows),
-            None => Response::Error("an lcore does not answer at the moment; try again".to_owned()),
-        },
-        Request::Counters => Response::Counters(counters(shared)),
-    }
-}
-
-fn status(shared: &Shared) -> Status {
-    let Shared { identity, catalog, observer, .. } = shared;
+/// Describes the switch as a whole.
+pub(super) fn status(shared: &Shared) -> Status {
+    let Shared { identity, observer, .. } = shared;
+    let catalog = shared.catalog();
     let elapsed = observer.clock().elapsed();
     let backends = shared.backends();
     let lcores: Vec<LcoreStatus> =
@@ -51,7 +39,7 @@ fn status(shared: &Shared) -> Status {
         vips: catalog
             .vips
             .iter()
-            .map(|named| VipStatus { name: named.name.clone(), vip: named.vip })
+            .map(|named| VipStatus { name: named.name.clone(), vip: named.service.vip })
             .collect(),
         backends_usable: backends.iter().filter(|backend| backend.usable).count(),
         backends_configured: backends.len(),
@@ -93,7 +81,7 @@ fn drops(lcore: &LcoreView) -> u64 {
 }
 
 /// Describes the backends. Their next hops are asked of the first lcore; without its answer they stay out.
-async fn backends(shared: &Shared) -> Vec<Backend> {
+pub(super) async fn backends(shared: &Shared) -> Vec<Backend> {
     let mut backends = shared.backends();
     let room = Vec::with_capacity(backends.len() + NEXT_HOPS_SPARE);
     let hops = match shared.mailboxes.first() {
@@ -122,7 +110,7 @@ pub(super) async fn ask<T>(
 }
 
 /// Lists flows, lcore by lcore, until `limit` are found; `None` if an lcore does not answer.
-async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
+pub(super) async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
     let total = shared.observer.sum(|lcore| lcore.core.flows());
     let mut flows = Vec::new();
     for (mailbox, lcore) in shared.mailboxes.iter().zip(shared.observer.lcores()) {
@@ -132,19 +120,17 @@ async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
         }
         let room = Vec::with_capacity(wanted);
         let views = ask(mailbox, |reply| Question::Flows { room, reply }).await?;
-        let now = shared.clock().now();
-        flows.extend(views.iter().take(wanted).map(|view| flow(shared, view, lcore.index, now)));
+        let (catalog, now) = (shared.catalog(), shared.clock().now());
+        flows.extend(views.iter().take(wanted).map(|view| flow(&catalog, view, lcore.index, now)));
     }
     Some(Flows { total, flows })
 }
 
-fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
+fn flow(catalog: &Catalog, view: &FlowView, lcore: u8, now: Micros) -> Flow {
     let backend = view.state.has_backend().then_some(view.backend);
     Flow {
         tuple: view.tuple,
-        backend: backend
-            .and_then(|index: BackendIndex| shared.catalog.backend_name(index))
-            .map(str::to_owned),
+        backend: backend.and_then(|index: BackendIndex| catalog.backend_name(index)).map(str::to_owned),
         state: state_name(view.state).to_owned(),
         age_ms: now.since(view.created).0 / 1000,
         idle_ms: now.since(view.last_seen).0 / 1000,
@@ -166,7 +152,7 @@ const fn state_name(state: State) -> &'static str {
 }
 
 /// Lists every counter of core and door, summed over the lcores.
-fn counters(shared: &Shared) -> Vec<Counter> {
+pub(super) fn counters(shared: &Shared) -> Vec<Counter> {
     let observer = &shared.observer;
     let counter = |name: &str, description: &str, value| Counter {
         name: name.to_owned(),

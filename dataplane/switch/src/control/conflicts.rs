@@ -4,6 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use baton_core::DropReason;
+use handoff_proto::admin::EventKind;
 use tracing::warn;
 
 use super::answers::ask;
@@ -37,6 +38,11 @@ pub(super) async fn watch(shared: &Shared) {
                     counter = "drop_address_conflict",
                     "another host claims an address of the switch: no host but the switch may answer ARP for a VIP",
                 );
+                let text = format!(
+                    "the host {mac} claims {}: no host but the switch may answer ARP for a VIP",
+                    claim.address
+                );
+                shared.note(EventKind::AddressConflict, Some(&mac), &text);
             }
         }
     }

@@ -14,6 +14,7 @@ use tracing::error;
 use super::admin::{self, AdminSocket};
 use super::agents;
 use super::conflicts;
+use super::hangups;
 use super::shared::Shared;
 use crate::metrics::{self, Scrape};
 
@@ -70,12 +71,15 @@ impl Control {
         drop(context);
         let (stop, stopped) = oneshot::channel::<()>();
         let watched = Arc::clone(&shared);
+        let api = admin::api(&shared);
+        shared.started();
         let serving = async move {
             tokio::select! {
-                () = agents::serve(agents, Arc::clone(&shared)) => {}
-                () = admin::serve(operators, shared) => {}
+                () = agents::serve(agents, shared) => {}
+                () = admin::serve(operators, api) => {}
                 () = metrics::serve(metrics, scrape) => {}
                 () = conflicts::watch(&watched) => {}
+                () = hangups::follow(Arc::clone(&watched)) => {}
                 // Dropping the sender is the order to stop.
                 _ = stopped => {}
             }

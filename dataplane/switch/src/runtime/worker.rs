@@ -6,12 +6,16 @@ use baton_core::switch::Learned;
 use baton_core::{Counters, DropReason, Frame as FrameView, Outbox, Switch, Verdict};
 use handoff_proto::Micros;
 
+use super::capture::Tap;
 use super::clock::Clock;
 use super::mailbox::{Letters, Mailbox, Question};
 use crate::dpdk::{BURST, Burst, Frame, Tx, Worker};
 
 /// How many news are taken in one turn.
 const NEWS_PER_TURN: usize = 64;
+
+/// How many learned TLS sessions are taken in one turn.
+const SESSIONS_PER_TURN: usize = 64;
 
 /// The switch of one lcore, between its queue and its mailbox.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct SwitchWorker {
     own: usize,
     /// Of all lcores, in the order of their indices.
     mailboxes: Arc<[Mailbox]>,
+    /// Where copies of frames go, while a capture runs.
+    tap: Option<Arc<Tap>>,
 }
 
 /// The switch and its counters.
@@ -40,19 +46,29 @@ impl SwitchWorker {
         own: usize,
         mailboxes: Arc<[Mailbox]>,
     ) -> Self {
-        Self { seat: Seat { switch, counters }, clock, own, mailboxes }
+        Self { seat: Seat { switch, counters }, clock, own, mailboxes, tap: None }
     }
 }
 
 impl Worker for SwitchWorker {
     fn turn(&mut self, received: &mut Burst, tx: &mut Tx) {
         let now = self.clock.now();
-        let mut out = Out { tx, own: self.own, mailboxes: &self.mailboxes };
-        if let Some(letters) = self.mailboxes.get(self.own).and_then(Mailbox::letters) {
+        let letters = self.mailboxes.get(self.own).and_then(Mailbox::letters);
+        if let Some(change) = letters.as_ref().and_then(Letters::tap_change) {
+            let before = std::mem::replace(&mut self.tap, change.tap);
+            // Nobody listening any more is no fault: control stops waiting after a while.
+            drop(change.reply.send(before));
+        }
+        let mailboxes = &self.mailboxes;
+        let mut out = Out { tx, own: self.own, mailboxes, tap: self.tap.as_deref(), now };
+        if let Some(letters) = letters {
             self.seat.open(&letters, now, &mut out);
             letters.leave();
         }
         for frame in received {
+            if let Some(tap) = out.tap {
+                tap.look_at(frame.data(), now);
+            }
             self.seat.look_at(frame, now, &mut out);
         }
         self.seat.switch.poll(now, &mut out);
@@ -66,8 +82,15 @@ impl Seat {
         if let Some(snapshot) = letters.snapshot() {
             self.switch.apply(snapshot, now);
         }
+        if let Some(loads) = letters.loads() {
+            self.switch.take_loads(loads);
+        }
+        for _ in 0..SESSIONS_PER_TURN {
+            let Some(session) = letters.session() else { break };
+            self.switch.learn_session(session.id.as_bytes(), session.backend, now);
+        }
         if let Some(question) = letters.question() {
-            self.answer(question);
+            self.answer(question, now);
         }
         for _ in 0..NEWS_PER_TURN {
             let Some(news) = letters.news() else { break };
@@ -86,12 +109,17 @@ impl Seat {
             unreachable!("the door's frames lie inside their buffers")
         };
         let verdict = self.switch.receive(&mut view, now, out);
-        let (start, len) = (view.start(), view.len());
         match verdict {
-            Verdict::Forward | Verdict::Reply => match frame.set_data(start, len) {
-                Ok(()) => out.tx.send(frame),
-                Err(error) => unreachable!("a view stays inside its buffer: {error}"),
-            },
+            Verdict::Forward | Verdict::Reply => {
+                if let Some(tap) = out.tap {
+                    tap.look_at(view.bytes(), now);
+                }
+                let (start, len) = (view.start(), view.len());
+                match frame.set_data(start, len) {
+                    Ok(()) => out.tx.send(frame),
+                    Err(error) => unreachable!("a view stays inside its buffer: {error}"),
+                }
+            }
             Verdict::Absorb | Verdict::Drop(_) => drop(frame),
             Verdict::Steer(lcore) => {
                 let inbox = out.mailboxes.get(usize::from(lcore));
@@ -103,13 +131,23 @@ impl Seat {
     }
 
     /// Answers control. Nobody listening any more is no fault: control stops waiting after a while.
-    fn answer(&self, question: Question) {
+    fn answer(&self, question: Question, now: Micros) {
         match question {
             Question::Flows { mut room, reply } => {
                 room.extend(self.switch.flows().take(room.capacity()));
                 drop(reply.send(room));
             }
             Question::Conflict { reply } => drop(reply.send(self.switch.conflict())),
+            // Here alone something is allocated on an lcore: for one request an operator asks about.
+            Question::Explain { asked, reply } => {
+                drop(reply.send(asked.with(|request| self.switch.explain(request, now))));
+            }
+            Question::Dispatched { mut room, reply } => {
+                let (tallies, hits) = (self.switch.tallies(), self.switch.rule_hits());
+                room.tallies.extend(tallies.iter().take(room.tallies.capacity()));
+                room.rule_hits.extend(hits.iter().take(room.rule_hits.capacity()));
+                drop(reply.send(room));
+            }
             Question::NextHops { mut room, reply } => {
                 room.extend(self.switch.next_hops().take(room.capacity()));
                 drop(reply.send(room));
@@ -123,10 +161,15 @@ struct Out<'a> {
     tx: &'a mut Tx,
     own: usize,
     mailboxes: &'a [Mailbox],
+    tap: Option<&'a Tap>,
+    now: Micros,
 }
 
 impl Outbox for Out<'_> {
     fn transmit(&mut self, frame: &[u8]) -> bool {
+        if let Some(tap) = self.tap {
+            tap.look_at(frame, self.now);
+        }
         self.tx.send_copy(frame).is_ok()
     }
 

@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use siphasher::sip::SipHasher13;
 
 use super::SettingsFault;
-use crate::policy::{Http, Request, cookies};
+use crate::policy::{Http, Request};
 
 /// The key of every hash that decides where a request goes. It is no secret and never changes.
 const KEY: [u8; 16] = *b"baton-balance-v1";
@@ -62,8 +62,8 @@ impl HashOn {
             Self::Url => request.http().map(url_key),
             Self::Host => request.http().and_then(|http| http.host).map(name_key),
             Self::ServerName => request.tls().and_then(|tls| tls.server_name).map(name_key),
-            Self::Cookie(name) => cookie(request.http()?, name).map(|value| hash([value])),
-            Self::Header(name) => field(request.http()?, name).map(|value| hash([value])),
+            Self::Cookie(name) => request.http()?.cookie(name).map(value_key),
+            Self::Header(name) => request.http()?.field(name).map(value_key),
         }
     }
 }
@@ -74,6 +74,11 @@ pub fn client_key(client: IpAddr) -> u64 {
         IpAddr::V4(address) => hash([&address.octets()[..]]),
         IpAddr::V6(address) => hash([&address.octets()[..]]),
     }
+}
+
+/// Returns the number of a value, such as a cookie's.
+pub fn value_key(value: &[u8]) -> u64 {
+    hash([value])
 }
 
 /// Hashes parts of a text in their order. Where one ends and the next begins makes no difference.
@@ -111,19 +116,9 @@ fn name_key(name: &str) -> u64 {
 fn write_name(hasher: &mut SipHasher13, name: &str) {
     for chunk in name.as_bytes().chunks(32) {
         let mut lower = [0; 32];
-        lower.iter_mut().zip(chunk).for_each(|(to, from)| *to = from.to_ascii_lowercase());
+        lower.iter_mut().zip(chunk).for_each(|(place, byte)| *place = byte.to_ascii_lowercase());
         hasher.write(lower.get(..chunk.len()).unwrap_or_default());
     }
-}
-
-/// The value of the first field of this name.
-fn field<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
-    http.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
-/// The value of the first cookie of this name; names of cookies are case sensitive.
-fn cookie<'a>(http: &Http<'a>, name: &str) -> Option<&'a [u8]> {
-    cookies(http.fields).find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }
 
 /// Names of header fields and cookies are tokens (RFC 9110, section 5.6.2).

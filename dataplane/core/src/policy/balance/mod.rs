@@ -25,7 +25,7 @@ mod weighted_least_load;
 mod weighted_round_robin;
 
 pub(super) use hash_on::hash;
-pub use hash_on::{HashOn, NAME_BYTES_MAX, client_key};
+pub use hash_on::{HashOn, NAME_BYTES_MAX, client_key, value_key};
 pub use settings::*;
 
 use core::fmt::Debug;

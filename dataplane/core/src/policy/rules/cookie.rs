@@ -3,24 +3,7 @@
 use core::fmt;
 
 use super::value::{Allowed, FieldError, FieldMatch, ValueMatch};
-use crate::policy::Field;
-
-/// Goes over the cookies of a request, as name and value, in the order they came.
-///
-/// The field is taken apart as servers do: at semicolons (RFC 6265, section 4.2.1), blanks around each part dropped, the name
-/// up to the first `=` (section 5.2); parts without `=` or without name are passed over. Values stay as they stand, quotes
-/// included. HTTP/1 clients send one Cookie field (section 5.4); where there are several, all count.
-pub fn cookies<'a>(fields: &'a [Field<'a>]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-    fields
-        .iter()
-        .filter(|field| field.name.eq_ignore_ascii_case("cookie"))
-        .flat_map(|field| field.value.split(|byte| *byte == b';'))
-        .filter_map(|part| {
-            let at = part.iter().position(|byte| *byte == b'=')?;
-            let (name, value) = (part.get(..at)?.trim_ascii(), part.get(at + 1..)?.trim_ascii());
-            (!name.is_empty()).then_some((name, value))
-        })
-}
+use crate::policy::{Field, cookies};
 
 /// A cookie to look for. Names and values are compared byte by byte. Where several cookies have the name (they may, with
 /// different paths: RFC 6265, section 5.4), one of them must have the value.
