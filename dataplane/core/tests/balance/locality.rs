@@ -140,6 +140,13 @@ fn a_target_moves_when_its_member_has_too_much_and_stays_otherwise() {
     assert_eq!(pool.give(target(1)), (other, Reason::TargetMoved));
     pool.tally(owner).connections = 0;
     assert_eq!(pool.give(target(1)), (other, Reason::TargetOwner), "and there it is now");
+    for busy in 0..3 {
+        pool.tally(busy).connections = LOW;
+    }
+    pool.tally(other).connections = 2 * HIGH - 1;
+    assert_eq!(pool.peek(target(1)).map(|choice| choice.reason), Some(Reason::TargetOwner));
+    pool.tally(other).connections = 2 * HIGH;
+    assert_eq!(pool.give(target(1)).1, Reason::TargetMoved, "twice as much is too much whatever others have");
 }
 
 #[test]
@@ -245,4 +252,28 @@ fn targets_that_nobody_asks_for_are_forgotten() {
         (0..3).for_each(|member| pool.tally(member).connections = 0);
     });
     assert_eq!(reasons(&mut pool), Reason::TargetAssigned);
+}
+
+#[test]
+fn a_target_does_not_inherit_the_set_of_one_that_was_forgotten() {
+    let lard = LardSettings::new(HashOn::Url, LOW, HIGH, 64).expect("room for 64");
+    let settings = PolicySettings::LardReplicated(LardReplicatedSettings::new(lard, 20).expect("20 s"));
+    let mut pool = Pool::new(&settings, &[1; 4]);
+    // Every place of the table has a target that is at every member.
+    for number in 0..1000 {
+        for only in [0, 1, 2, 3] {
+            (0..4).for_each(|member| {
+                pool.tally(member).connections = if member == only { 0 } else { 3 * HIGH }
+            });
+            pool.give(target(number));
+        }
+    }
+    for number in 1000..2000 {
+        (0..4).for_each(|member| pool.tally(member).connections = u32::from(member == 0));
+        let (owner, reason) = pool.give(target(number));
+        assert_eq!(reason, Reason::TargetAssigned);
+        // Its own member is busier now, yet not too busy: somebody else would get it if the set had others.
+        (0..4).for_each(|member| pool.tally(member).connections = if member == owner { HIGH } else { 1 });
+        assert_eq!(pool.give(target(number)), (owner, Reason::TargetOwner));
+    }
 }

@@ -13,6 +13,8 @@ pub(crate) const ASK: Ask<'static> =
 pub(crate) struct Pool {
     policy: Box<dyn Policy>,
     pub(crate) members: Vec<Member>,
+    /// Where a backend is among the members.
+    positions: Vec<Option<usize>>,
     pub(crate) usable: Vec<bool>,
     pub(crate) now: Micros,
     pub(crate) lcores: u16,
@@ -39,8 +41,13 @@ impl Pool {
 
     pub(crate) fn of(policy: &PolicySettings, members: Vec<Member>) -> Self {
         let backends = members.iter().map(|member| usize::from(member.backend.0) + 1).max().unwrap_or(0);
+        let mut positions = vec![None; backends];
+        for (position, member) in members.iter().enumerate() {
+            positions[usize::from(member.backend.0)] = Some(position);
+        }
         Self {
             policy: policy.build(&members),
+            positions,
             usable: vec![true; members.len()],
             members,
             now: START,
@@ -71,10 +78,9 @@ impl Pool {
     }
 
     fn look<T>(&mut self, act: impl FnOnce(&mut dyn Policy, &View<'_>) -> T) -> T {
-        let Self { policy, members, usable, now, lcores, tallies, loads, .. } = self;
+        let Self { policy, members, positions, usable, now, lcores, tallies, loads, .. } = self;
         let is_usable = |backend: BackendIndex| {
-            let at = members.iter().position(|member| member.backend == backend);
-            at.is_some_and(|at| usable[at])
+            positions[usize::from(backend.0)].is_some_and(|position| usable[position])
         };
         act(
             policy.as_mut(),

@@ -86,6 +86,60 @@ fn nothing_moves_before_something_was_measured_nor_when_all_is_well() {
     }
     assert!(moves[0] > 0, "the first hashes are not even: {moves:?}");
     assert!(moves[20..].iter().sum::<usize>() <= 2, "{moves:?}");
+
+    // Of a few requests no more is known than of none.
+    let mut pool = Pool::new(&racc(vec![]), &[1; 4]);
+    for _ in 0..10 {
+        assert_eq!(interval(&mut pool, &paths[..5], 50, &mut entropy).moves, 0);
+    }
+}
+
+#[test]
+fn so_many_move_in_an_interval_and_no_more() {
+    // By their sizes half of the subtrees are each member's; but only those of the first are asked for.
+    let paths: Vec<String> = (0..600).map(|number| format!("/{number}")).collect();
+    let known = paths.iter().map(|path| KnownSubtree::new(path, 1000, 1).expect("a subtree")).collect();
+    let mut pool = Pool::new(&racc(known), &[1; 2]);
+    let at_first: Vec<String> = paths
+        .into_iter()
+        .filter(|path| pool.peek(Ask { path: Some(path), ..ASK }).expect("usable").member == 0)
+        .collect();
+    assert_eq!(at_first.len(), 300);
+    let mut moves = Vec::new();
+    let mut at_other = 0;
+    for _ in 0..5 {
+        let mut moved = 0;
+        at_other = 0;
+        for path in at_first.iter().chain(&at_first) {
+            let (member, reason) = pool.give(Ask { path: Some(path), ..ASK });
+            moved += usize::from(reason == Reason::SubtreeMoved);
+            at_other += member;
+        }
+        moves.push(moved);
+        pool.now = pool.now.plus(INTERVAL);
+    }
+    assert_eq!(moves[..3], [0, 64, 64], "{moves:?}");
+    assert!(
+        is_near(at_other, 300, 10),
+        "then all is well: {moves:?}, {at_other} of 600 requests at the other"
+    );
+}
+
+#[test]
+fn a_member_that_was_away_is_not_blamed_on_the_others() {
+    let paths = site(100, 1);
+    let mut pool = Pool::new(&racc(vec![]), &[1; 2]);
+    let mut entropy = Entropy::from_seed(5);
+    for _ in 0..20 {
+        interval(&mut pool, &paths, 4000, &mut entropy);
+    }
+    pool.usable[1] = false;
+    for _ in 0..3 {
+        assert_eq!(interval(&mut pool, &paths, 4000, &mut entropy).counts[1], 0);
+    }
+    pool.usable[1] = true;
+    let back = interval(&mut pool, &paths, 4000, &mut entropy);
+    assert!(back.moves <= 1 && is_near(back.counts[1], 2000, 15), "{} moves, {:?}", back.moves, back.counts);
 }
 
 #[test]

@@ -100,7 +100,11 @@ impl Iterator for Order {
         (self.seen < self.places).then(|| {
             let place = self.next;
             self.seen += 1;
-            self.next = (self.next + self.skip) % self.places;
+            // The remainder; both are below the number of places.
+            self.next += self.skip;
+            if self.next >= self.places {
+                self.next -= self.places;
+            }
             place
         })
     }

@@ -181,9 +181,10 @@ impl Policy for Racc {
             Some(part) => self.choose_for(&part, view),
             None => {
                 // Without a path there is no subtree.
-                let walk = self.first.walk(ask.key).chain(0..view.members.len());
-                let member = walk.into_iter().find(|member| view.is_usable(*member))?;
-                Some(Choice { member, reason: Reason::HashOwner })
+                let mut walk = self.first.walk(ask.key).chain(0..view.members.len()).enumerate();
+                let (passed_over, member) = walk.find(|(_, member)| view.is_usable(*member))?;
+                let reason = if passed_over == 0 { Reason::HashOwner } else { Reason::HashOwnerUnusable };
+                Some(Choice { member, reason })
             }
         }
     }
@@ -192,18 +193,22 @@ impl Policy for Racc {
         let interval = self.interval(view);
         let part = ask.path.and_then(|path| self.part(path));
         let cost = self.cost(part.as_ref(), choice.member, view);
-        self.shares.add(choice.member, interval, cost);
-        let (Some(path), Some(part)) = (ask.path, part) else { return };
-        if choice.reason == Reason::SubtreeMoved
-            && let Some((_, subtree)) = self.subtrees.enter(part.hash)
-        {
-            subtree.owner = u16::try_from(choice.member).ok();
+        let (Some(path), Some(part)) = (ask.path, part) else {
+            self.shares.add(choice.member, interval, cost);
+            return;
+        };
+        let has_moved = choice.reason == Reason::SubtreeMoved;
+        // A subtree counts for whose it is, even while that one is away: what it leaves to others for a while does not make
+        // them give away what is theirs.
+        let owner = if has_moved { choice.member } else { part.owner };
+        self.shares.add(owner, interval, cost);
+        if has_moved && let Some((_, subtree)) = self.subtrees.enter(part.hash) {
+            subtree.owner = u16::try_from(owner).ok();
             subtree.moved = interval;
-            self.shares.transfer(part.owner, choice.member, interval, part.subtree.load.measured(interval));
+            self.shares.transfer(part.owner, owner, interval, part.subtree.load.measured(interval));
             let before = if self.moves.0 == interval { self.moves.1 } else { 0 };
             self.moves = (interval, before + 1);
         }
-        let owner = if choice.reason == Reason::SubtreeMoved { choice.member } else { part.owner };
         self.annotate(path, &Part { owner, ..part }, cost, view);
     }
 }

@@ -1,4 +1,4 @@
-//! What each member has had to do, as far as this lcore gave it: measured over intervals.
+//! What each member's part of the tree has cost, as far as this lcore was asked for it: measured over intervals.
 
 use super::super::View;
 use super::super::least::{Score, least};
