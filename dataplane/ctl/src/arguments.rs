@@ -251,9 +251,9 @@ fn limit(text: &str) -> Result<usize, String> {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number is needed".to_owned())?;
-    match (0.1..=60.0).contains(&seconds) {
+    match (0.1..=10.0).contains(&seconds) {
         true => Ok(Duration::from_secs_f64(seconds)),
-        false => Err("allowed are 0.1 to 60".to_owned()),
+        false => Err("allowed are 0.1 to 10".to_owned()),
     }
 }
 

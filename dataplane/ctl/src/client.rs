@@ -19,6 +19,8 @@ use tokio::time::timeout;
 
 /// How long the switch may take for an answer beyond the time it was given.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long it may take to do something: to check a long configuration, above all.
+const ORDER_MAX: Duration = Duration::from_secs(60);
 /// Longest answer, in bytes: more than the longest list of rules.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -115,10 +117,10 @@ impl Client {
         method: Method,
         path: &str,
     ) -> Result<T, AskFault> {
-        self.exchange(method, path, Bytes::new(), ANSWER_MAX).await
+        self.exchange(method, path, Bytes::new(), ORDER_MAX).await
     }
 
-    /// Orders something; the switch may take `within` to do it.
+    /// Orders something that needs more words than its path.
     ///
     /// # Errors
     /// See [`AskFault`].
@@ -126,10 +128,9 @@ impl Client {
         &mut self,
         path: &str,
         body: &impl Serialize,
-        within: Duration,
     ) -> Result<T, AskFault> {
         let body = Bytes::from(serde_json::to_vec(body)?);
-        self.exchange(Method::POST, path, body, within + ANSWER_MAX).await
+        self.exchange(Method::POST, path, body, ORDER_MAX).await
     }
 
     /// Orders something that is answered by and by; the answer's body is still to be read.

@@ -40,8 +40,6 @@ use question::WordsFault;
 use top::TopFault;
 
 const KEY_ID_DEFAULT: u8 = 1;
-/// How long the switch may check a configuration.
-const CONFIGURATION_MAX: Duration = Duration::from_secs(60);
 /// Instead of a file's name: standard input.
 const STDIN: &str = "-";
 
@@ -185,7 +183,7 @@ impl Asker {
                     drain: add.drain,
                     connections_max: add.connections_max,
                 };
-                self.client.post("/v1/backends", &new, CONFIGURATION_MAX).await?
+                self.client.post("/v1/backends", &new).await?
             }
             Some(BackendsCommand::Remove(name)) => {
                 self.client.order(Method::DELETE, &one(&name.name)).await?
@@ -198,7 +196,7 @@ impl Asker {
             }
             Some(BackendsCommand::Weight(weight)) => {
                 let new = NewWeight { weight: weight.weight, pool: weight.pool.clone() };
-                self.client.post(&(one(&weight.name) + "/weight"), &new, CONFIGURATION_MAX).await?
+                self.client.post(&(one(&weight.name) + "/weight"), &new).await?
             }
         };
         self.changed(&changes, true)
@@ -212,11 +210,11 @@ impl Asker {
             }
             ConfigCommand::Check(file) => {
                 let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/check", &text, CONFIGURATION_MAX).await?, false)
+                (self.client.post("/v1/config/check", &text).await?, false)
             }
             ConfigCommand::Apply(file) => {
                 let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/apply", &text, CONFIGURATION_MAX).await?, true)
+                (self.client.post("/v1/config/apply", &text).await?, true)
             }
             ConfigCommand::Reload => (self.client.order(Method::POST, "/v1/reload").await?, true),
         };

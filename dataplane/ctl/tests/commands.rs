@@ -137,12 +137,11 @@ fn backends() -> Vec<Backend> {
         agent_release: Some("0.1.0".to_owned()),
         clock_ahead_ms: Some(0),
         load: Some(Load {
-            established: 5,
-            born: 40,
-            refused: 2,
-            cpu_busy_permille: 125,
-            rx_bytes: 1,
-            tx_bytes: 2,
+            established: Some(5),
+            born: Some(40),
+            refused: Some(2),
+            cpu_busy_permille: Some(125),
+            ..Load::default()
         }),
         pools: vec!["files".to_owned(), "all".to_owned()],
         weight: 10,
@@ -396,9 +395,9 @@ files  maglev  client  1 of 2  one (1), two (20) unusable
     let (asked, rules) = ask(&vec![rule(), last], &["rules"]);
     assert_eq!(asked, get("/v1/rules"));
     let expected = "\
-RULE  CONDITIONS                                        CLASS  ACTION
+RULE  CONDITIONS                                       CLASS  ACTION
    3  host = \"*.example.org\", path_prefix = \"/video/\"  video  pool videos
-   4  every request                                     -      redirect 301 to https://{host}{uri}
+   4  every request                                    -      redirect 301 to https://{host}{uri}
 ";
     assert_eq!(text(&rules), expected);
 

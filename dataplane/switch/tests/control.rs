@@ -239,7 +239,7 @@ impl Agent {
             ready: true,
             reasons: Vec::new(),
             health: vec![VipHealth { vip: VIP, healthy, why: None }],
-            load: Load { established: 3, ..Load::default() },
+            load: Load { established: Some(3), ..Load::default() },
         }))
     }
 }
@@ -413,7 +413,7 @@ fn operators_are_answered() {
     assert_eq!(backends[0].next_hop_mac.as_deref(), Some("02:00:00:00:00:0b"));
     assert_eq!(backends[1].next_hop_mac.as_deref(), Some("02:00:00:00:00:fe"), "by way of the gateway");
     assert!(backends[0].usable && backends[0].reasons.is_empty() && backends[0].report_age_ms.is_some());
-    assert_eq!(backends[0].load.map(|load| load.established), Some(3));
+    assert_eq!(backends[0].load.and_then(|load| load.established), Some(3));
     assert!(!backends[1].usable && backends[1].reasons.len() == 1);
 
     for (limit, expected) in [(1, 1), (3, 3), (10_000, 4)] {

@@ -131,6 +131,8 @@ pub struct Search {
     pub denied: u64,
     /// Whether its client has reset it: then it is not answered.
     pub is_reset: bool,
+    /// Whether its client's reset is due in a moment.
+    pub is_reprieved: bool,
 }
 
 /// One client connection.

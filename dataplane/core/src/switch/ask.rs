@@ -136,12 +136,17 @@ impl Switch {
             self.note_newest(arrival, id);
             return Err(DropReason::UnknownFlow);
         }
-        self.forget(id);
         if !self.is_denied_by_all(denied) {
+            self.forget(id);
             return self.ask(arrival, out); // a backend has turned up since
         }
+        let reset = wire::reset_for(segment);
+        if self.put_off(id, reset, arrival.now) {
+            return Err(DropReason::UnknownFlow);
+        }
+        self.forget(id);
         self.counters.count(Event::FlowsUnowned);
-        self.reply(frame, arrival, &wire::reset_for(segment), Event::ResetsSent)
+        self.reply(frame, arrival, &reset, Event::ResetsSent)
     }
 
     /// Says whether a segment is the first data of a new connection.

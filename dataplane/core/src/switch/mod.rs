@@ -3,7 +3,7 @@
 //! One [`Switch`] per lcore, sharing nothing. Its parts, by what a frame is:
 //! `reach` (ARP), `icmp` (pings and errors), `handshake` (SYN and clients without a request), `request` (first data), `decide` and
 //! `dispatch` (which backend gets it), `held` and `hold` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
-//! flows, the tunnel), `ask` (connections nobody here knows), `answers` (what backends say).
+//! flows, the tunnel), `ask` and `reprieve` (connections nobody here knows), `answers` (what backends say).
 
 mod allowance;
 mod answers;
@@ -19,6 +19,7 @@ mod hold;
 mod icmp;
 mod outbox;
 mod reach;
+mod reprieve;
 mod request;
 mod settings;
 
@@ -50,6 +51,7 @@ use crate::switch::error_page::ANSWERED_TIMEOUT;
 use crate::switch::hold::HoldPool;
 use crate::switch::icmp::ROUNDS_PER_SECOND;
 use crate::switch::reach::Announcements;
+use crate::switch::reprieve::Reprieves;
 use crate::tls;
 use crate::verdict::Verdict;
 use crate::wire::{Carries, ETHERNET_BYTES, Ethernet, Fault, Ipv4, MacAddress, Protocol, Segment};
@@ -70,6 +72,7 @@ pub struct Switch {
     cookies: CookieJar,
     flows: FlowTable,
     holds: HoldPool,
+    reprieves: Reprieves,
     neighbors: Neighbors,
     /// Per backend of the snapshot: where to send its packets.
     paths: Vec<Path>,
@@ -167,6 +170,7 @@ impl Switch {
             cookies: CookieJar::new(&snapshot.keys, settings.window_scale, now),
             flows: FlowTable::new(&flow_settings, &mut entropy),
             holds: HoldPool::new(hold_count),
+            reprieves: Reprieves::default(),
             neighbors: Neighbors::default(),
             paths: Vec::new(),
             dispatcher: Dispatcher::new(lcore.count, &mut entropy),
@@ -307,6 +311,7 @@ impl Switch {
         }
         self.ask_for_next_hops(now, out);
         self.tend_holds(now, out);
+        self.end_reprieves(now, out);
         self.expire_flows(now, out);
         self.publish_flow_count();
     }

@@ -41,23 +41,25 @@ fn step(pool: &mut Pool, entropy: &mut Entropy) {
         let member = pick(entropy, count);
         match entropy.bits() % 8 {
             0 => pool.usable[member] = !pool.usable[member],
-            1 => pool.usable.fill(entropy.bits() % 8 > 0),
+            1 => pool.usable.fill(!entropy.bits().is_multiple_of(8)),
             2 => {
                 let load = load(entropy);
                 pool.report(member, load);
             }
             3 if pool.connections(member) > 0 => pool.tally(member).connections -= 1,
-            4 if entropy.bits() % 64 == 0 => {
+            4 if entropy.bits().is_multiple_of(64) => {
                 let tally = pool.tally(member);
                 (tally.connections, tally.dispatched) = (u32::MAX - 1000, u32::MAX - 1000);
                 tally.session_weight = u64::MAX - 10_000_000;
             }
             5 => pool.now = pool.now.plus(Micros(entropy.bits() % 2_000_000)),
-            6 if entropy.bits() % 64 == 0 => pool.now = Micros(entropy.bits() % 4_000_000_000_000_000),
+            6 if entropy.bits().is_multiple_of(64) => {
+                pool.now = Micros(entropy.bits() % 4_000_000_000_000_000)
+            }
             _ => {}
         }
     }
-    let small = entropy.bits() % 2 == 0;
+    let small = entropy.bits().is_multiple_of(2);
     let ask = Ask {
         key: if small { entropy.bits() % 4 } else { entropy.bits() },
         class: ClassIndex(u8::try_from(entropy.bits() % 256).expect("small")),

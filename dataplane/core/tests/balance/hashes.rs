@@ -102,7 +102,7 @@ fn nobody_has_more_than_its_bounded_share() {
         let mut passed_over = 0;
         for step in 0..3000 {
             // A few keys have most of the requests.
-            let key = if pool.bits() % 4 == 0 { pool.bits() } else { pool.bits() % 3 };
+            let key = if pool.bits().is_multiple_of(4) { pool.bits() } else { pool.bits() % 3 };
             let (member, reason) = pool.give(Ask { key, ..ASK });
             passed_over += usize::from(reason == Reason::HashOwnerFull);
             open.push(member);

@@ -88,7 +88,7 @@ fn where_nothing_is_measured_least_traffic_counts_connections() {
 fn sessions_count_as_their_class_weighs() {
     let mut pool = Pool::new(&PolicySettings::WeightedLeastLoad(HostWeights::Configured), &[1, 1, 2]);
     for _ in 0..4000 {
-        let session_weight = if pool.bits() % 10 == 0 { 40 } else { 1 };
+        let session_weight = if pool.bits().is_multiple_of(10) { 40 } else { 1 };
         pool.give(Ask { session_weight, ..ASK });
         let loads: Vec<u64> =
             [(0, 1), (1, 1), (2, 2)].map(|(at, weight)| pool.tally(at).session_weight / weight).into();

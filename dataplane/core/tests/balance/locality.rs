@@ -34,7 +34,7 @@ fn target(number: u64) -> Ask<'static> {
 fn weather(pool: &mut Pool, steps: usize, mut look: impl FnMut(&mut Pool, u64)) {
     let mut open = Vec::new();
     for _ in 0..steps {
-        let number = if pool.bits() % 2 == 0 { pool.bits() % 2 } else { pool.bits() % 200 };
+        let number = if pool.bits().is_multiple_of(2) { pool.bits() % 2 } else { pool.bits() % 200 };
         pool.now = pool.now.plus(Micros::from_millis(pool.bits() % 200));
         if open.len() < pool.members.len() * usize::try_from(HIGH - 4).expect("small") {
             let before: Vec<u32> = (0..pool.members.len()).map(|member| pool.connections(member)).collect();

@@ -8,6 +8,7 @@ mod policies;
 #[path = "../balance/pool.rs"]
 #[expect(dead_code, reason = "the policies' own tests use the rest of it")]
 mod pool;
+mod rules;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -369,7 +370,8 @@ fn looking_for_owners_allocates_nothing() {
     bench.give("a denial", &Answer::of(question, 6).frame());
     bench.pass("the end of the search", 5_000, 50);
     let (verdict, _) = bench.give("what is nobody's", &strangers[7].data(0, b"data"));
-    assert_eq!(verdict, Verdict::Reply);
+    assert_eq!(verdict, Verdict::Drop(DropReason::UnknownFlow));
+    bench.pass("a reset that waited", 200, 50);
     assert!(bench.counters.event(Event::OwnersSought) >= 9 && bench.counters.event(Event::FlowsEvicted) > 0);
     assert_eq!(bench.counters.event(Event::FlowsAdopted), 1);
     assert_eq!(bench.counters.event(Event::FlowsUnowned), 1);

@@ -13,6 +13,7 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use thiserror::Error;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::arguments::TopArguments;
 use crate::client::{AskFault, Client};
@@ -21,6 +22,8 @@ use view::View;
 
 /// The view is drawn again at most this often, however fast keys come.
 const REDRAW: Duration = Duration::from_millis(50);
+/// How long the switch may take for a look; keys wait as long.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 /// How many lines a page key goes.
 const PAGE: usize = 10;
 
@@ -61,11 +64,12 @@ pub(crate) fn run(runtime: &Runtime, client: &mut Client, wanted: &TopArguments)
 }
 
 fn look(runtime: &Runtime, client: &mut Client, start: Instant) -> Result<Look, AskFault> {
-    runtime.block_on(async {
+    let look = async {
         let status: Status = client.get("/v1/status").await?;
         let backends: Vec<Backend> = client.get("/v1/backends").await?;
         Ok(Look { at: start.elapsed(), status, backends })
-    })
+    };
+    runtime.block_on(async { timeout(LOOK_MAX, look).await.map_err(|_| AskFault::TooLate(LOOK_MAX))? })
 }
 
 /// Draws, waits for keys and looks, in turn. Where a look fails, what is shown stays, and says so.

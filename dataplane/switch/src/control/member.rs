@@ -1,11 +1,11 @@
 //! One backend as its agent describes it: where it stands, and why it gets no new connections.
 
+use baton_core::policy;
 use handoff_proto::Vip;
 use handoff_proto::control::{Load, REASON_BYTES_MAX, VipHealth};
 
 use super::catalog::{NamedBackend, NamedVip};
 use super::lifecycle::{Absence, Happening, Standing};
-use super::measured::Measured;
 
 /// What a report says of the backend's fitness.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Member {
     /// The health its agent reported last, which counts as well for VIPs that a new configuration adds.
     pub(super) health: Option<Health>,
     /// What it has to do, for the policies.
-    pub(super) measured: Option<Measured>,
+    pub(super) measured: Option<policy::Load>,
     /// Why it is not usable, as far as its reports say.
     pub(super) unfit: Vec<String>,
     /// Why an agent that meant this backend was turned away, if none has been welcomed since.

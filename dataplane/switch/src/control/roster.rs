@@ -1,23 +1,38 @@
 //! All backends: who speaks for each, what it last reported, whether it may get new connections.
 
 use core::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use baton_core::Snapshot;
 use baton_core::policy::{self, BackendIndex};
-use handoff_proto::control::{CONTROL_VERSION, REASONS_MAX, Report, VIPS_MAX};
-use handoff_proto::{Micros, Vip, admin};
+use handoff_proto::control::{CONTROL_VERSION, REASONS_MAX, Report, SESSIONS_MAX, Sessions, VIPS_MAX};
+use handoff_proto::{Micros, TlsSessionId, Vip, admin};
 use thiserror::Error;
 
 use super::catalog::{Catalog, NamedBackend, NamedVip};
 use super::lifecycle::{Happening, SessionId, Standing};
-use super::measured::Measured;
+use super::measured::measured;
 use super::member::{Health, Member, Outlook, plain, reasons, shortcomings};
 
 /// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
 const STRANGER_RECENT: Micros = Micros::from_secs(10);
 /// How often the lcores are told of loads at most.
 const LOADS_INTERVAL: Micros = Micros::from_millis(50);
+
+/// How many learned TLS sessions wait to be passed on; beyond that the oldest are lost, and counted.
+pub const LEARNED_MAX: usize = 8_192;
+
+/// A TLS session a backend's server knows: who names it when connecting to the VIP belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The backend.
+    pub backend: BackendIndex,
+    /// Where the session began.
+    pub vip: Vip,
+    /// The session's id.
+    pub id: TlsSessionId,
+}
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +99,15 @@ pub enum Refusal {
         /// VIPs in it.
         vips: usize,
     },
+    /// More TLS sessions in a message than allowed.
+    #[error("a message of {0} TLS sessions; at most {SESSIONS_MAX} are allowed")]
+    TooManySessions(usize),
+    /// TLS sessions at a VIP it does not serve.
+    #[error("TLS sessions at VIP {0}, which the agent did not say it serves; restart it")]
+    StrangeVip(Vip),
 }
 
-/// Why a report is not taken.
+/// Why a report, or a message of TLS sessions, is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportFault {
     /// Another connection speaks for the backend by now.
@@ -117,14 +138,16 @@ pub struct Roster {
     stranger: Option<(IpAddr, Micros)>,
     changes: Vec<Change>,
     is_stale: bool,
-    /// When the lcores were last told of loads; `None` if there is nothing new to tell.
     loads: LoadNews,
+    learned: VecDeque<Learned>,
+    learned_lost: u64,
 }
 
 /// What the lcores have not been told of loads.
 #[derive(Clone, Copy, Debug, Default)]
 struct LoadNews {
     is_there: bool,
+    /// When they were told last.
     told: Option<Micros>,
 }
 
@@ -133,8 +156,8 @@ impl Roster {
     pub fn new(catalog: Arc<Catalog>) -> Self {
         let needed = catalog.vips_by_backend().into_iter();
         let members = needed.map(|needed| Member::new(needed.into_iter().cloned().collect())).collect();
-        let (changes, loads) = Default::default();
-        Self { catalog, members, stranger: None, changes, is_stale: false, loads }
+        let (changes, loads, learned) = Default::default();
+        Self { catalog, members, stranger: None, changes, is_stale: false, loads, learned, learned_lost: 0 }
     }
 
     /// Goes by another configuration from now on. Backends keep their places: who speaks for one that is still there speaks
@@ -258,7 +281,7 @@ impl Roster {
             member.standing = standing;
             member.load = Some(report.load);
             member.health = Some(health);
-            member.measured = Some(Measured::after(member.measured.as_ref(), &report.load, now));
+            member.measured = Some(measured(&report.load, now));
             member.unfit = unfit;
         });
         self.loads.is_there = true;
@@ -280,8 +303,8 @@ impl Roster {
     /// Returns what every backend has to do, by place: `None` where no agent speaks, or not any more.
     pub fn loads(&self, now: Micros) -> Arc<[Option<policy::Load>]> {
         let load = |member: &Member| {
-            let measured = member.measured.as_ref().filter(|_| member.standing.session().is_some());
-            measured.map(Measured::load).filter(|load| load.is_fresh(now))
+            let is_there = member.standing.session().is_some();
+            member.measured.filter(|load| is_there && load.is_fresh(now))
         };
         self.members.iter().map(load).collect()
     }
@@ -294,6 +317,47 @@ impl Roster {
         }
         self.loads = LoadNews { is_there: false, told: Some(now) };
         Some(self.loads(now))
+    }
+
+    /// Takes TLS sessions an agent learned of, for [`Roster::take_learned`].
+    ///
+    /// # Errors
+    /// Another connection speaks for the backend by now, or the message is beyond its limits: then nothing of it is taken.
+    pub fn learn(
+        &mut self,
+        index: BackendIndex,
+        session: SessionId,
+        sessions: &Sessions,
+    ) -> Result<(), ReportFault> {
+        let member = self.members.get(usize::from(index.0)).ok_or(ReportFault::Superseded)?;
+        if member.standing.session() != Some(session) {
+            return Err(ReportFault::Superseded);
+        }
+        let Sessions { vip, ids } = sessions;
+        if ids.len() > SESSIONS_MAX {
+            return Err(ReportFault::Turned(Refusal::TooManySessions(ids.len())));
+        }
+        if !member.vips.contains(vip) {
+            return Err(ReportFault::Turned(Refusal::StrangeVip(*vip)));
+        }
+        for id in ids {
+            if self.learned.len() == LEARNED_MAX {
+                self.learned.pop_front();
+                self.learned_lost += 1;
+            }
+            self.learned.push_back(Learned { backend: index, vip: *vip, id: *id });
+        }
+        Ok(())
+    }
+
+    /// Returns the TLS sessions learned since the last call, oldest first.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        std::mem::take(&mut self.learned).into()
+    }
+
+    /// Returns how many learned TLS sessions nobody took in time, since start.
+    pub const fn learned_lost(&self) -> u64 {
+        self.learned_lost
     }
 
     /// Notes that a connection ended. Nothing happens if another one speaks for the backend.

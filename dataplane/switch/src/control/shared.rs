@@ -16,7 +16,7 @@ use super::roster::{Change, Roster};
 use super::session::End;
 use super::told::Told;
 use crate::dpdk::{DpdkError, PortStats};
-use crate::runtime::{Clock, Mailbox, Observer};
+use crate::runtime::{Clock, LearnedSession, Mailbox, Observer};
 
 /// What does not change while the switch runs, for operators to see.
 #[derive(Clone, Debug)]
@@ -169,6 +169,12 @@ impl Shared {
         }
         if let Some(loads) = roster.loads_due(self.clock().now()) {
             self.mailboxes.iter().for_each(|mailbox| mailbox.publish_loads(Arc::clone(&loads)));
+        }
+        for learned in roster.take_learned() {
+            let id = learned.id.as_bytes();
+            self.mailboxes.iter().for_each(|mailbox| {
+                mailbox.tell_session(LearnedSession { id: id.into(), backend: learned.backend })
+            });
         }
         drop(roster);
         changes.iter().for_each(|change| self.tell(change));

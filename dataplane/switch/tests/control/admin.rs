@@ -45,6 +45,7 @@ fn what_is_asked_wrongly_is_refused_with_a_reason() {
         ("POST", "/v1/backends", "", 400, "EOF"),
         ("POST", "/v1/backends", "{", 400, "EOF"),
         ("POST", "/v1/backends", "[]", 400, "not what this takes"),
+        ("POST", "/v1/backends", r#"{"name": "x", "address": "10.0.0.1"} {}"#, 400, "more behind"),
         ("POST", "/v1/backends", r#"{"name": "x", "address": "here"}"#, 400, "address"),
         ("POST", "/v1/backends", r#"{"name": "x", "address": "10.0.0.1", "colour": 1}"#, 400, "colour"),
         ("POST", "/v1/backends/one/weight", r#"{"weight": 65536}"#, 400, "65536"),

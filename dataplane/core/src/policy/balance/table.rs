@@ -26,22 +26,24 @@ impl Table {
 
     /// Shares out `places` places.
     pub(super) fn new(members: &[Member], places: usize) -> Self {
-        let Some(last) = members.len().checked_sub(1) else { return Self { places: Box::default() } };
+        if members.is_empty() {
+            return Self { places: Box::default() };
+        }
         let mut owners: Vec<Option<u16>> = vec![None; places];
-        let mut orders: Vec<Order> =
-            members.iter().map(|member| Order::new(member.identity, places)).collect();
-        // Turns by time, then in an order that is that of no list. Positions fit: there are at most 1,024 members.
+        let mut orders: Vec<Order> = members.iter().map(|member| Order::new(member, places)).collect();
+        // Turns by time, then in an order that is that of no list.
         let mut turns: BinaryHeap<Reverse<(u64, u64, usize)>> =
-            (0..=last).map(|at| Reverse((0, orders[at].rank, at))).collect();
+            orders.iter().enumerate().map(|(at, order)| Reverse((0, order.rank, at))).collect();
         for _ in 0..places {
-            let Some(Reverse((_, rank, at))) = turns.pop() else { break };
-            let (order, weight) = (&mut orders[at], u64::from(members[at].weight).max(1));
-            let free = order.find(|place| owners[*place].is_none());
-            if let Some(free) = free {
-                owners[free] = u16::try_from(at).ok();
+            let Some(Reverse((_, _, at))) = turns.pop() else { break };
+            let Some(order) = orders.get_mut(at) else { break };
+            let free = order.find(|place| owners.get(*place).is_some_and(Option::is_none));
+            if let Some(owner) = free.and_then(|free| owners.get_mut(free)) {
+                // It fits: there are at most 1,024 members.
+                *owner = u16::try_from(at).ok();
             }
             order.turns += 1;
-            turns.push(Reverse(((order.turns << TIME_BITS) / weight, rank, at)));
+            turns.push(Reverse(((order.turns << TIME_BITS) / order.weight, order.rank, at)));
         }
         Self { places: owners.into_iter().map(Option::unwrap_or_default).collect() }
     }
@@ -67,15 +69,17 @@ struct Order {
     seen: usize,
     /// How many turns the member had.
     turns: u64,
+    /// At least 1.
+    weight: u64,
     /// Who is first of those whose turn comes at the same time.
     rank: u64,
 }
 
 impl Order {
-    fn new(identity: u64, places: usize) -> Self {
+    fn new(member: &Member, places: usize) -> Self {
         let hash = |what: u8| {
             let mut hasher = hasher();
-            hasher.write(&identity.to_be_bytes());
+            hasher.write(&member.identity.to_be_bytes());
             hasher.write(&[what]);
             hasher.finish()
         };
@@ -84,7 +88,8 @@ impl Order {
         while greatest_common_divisor(skip, places) != 1 {
             skip += 1;
         }
-        Self { places, next: modulo(hash(0), places), skip, seen: 0, turns: 0, rank: hash(2) }
+        let weight = u64::from(member.weight).max(1);
+        Self { places, next: modulo(hash(0), places), skip, seen: 0, turns: 0, weight, rank: hash(2) }
     }
 }
 

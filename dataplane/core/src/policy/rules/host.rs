@@ -94,6 +94,14 @@ impl HostMatch {
             (Pattern::Exact(_), Pattern::Below(_)) => false,
         }
     }
+
+    /// Returns the end that all its names share, in lower case and without the trailing dot, and whether that is the whole.
+    pub(super) fn end(&self) -> (&str, bool) {
+        match &self.0 {
+            Pattern::Exact(name) => (name, true),
+            Pattern::Below(end) => (end, false),
+        }
+    }
 }
 
 impl fmt::Display for HostMatch {

@@ -5,12 +5,14 @@ mod conditions;
 mod cookie;
 mod header;
 mod host;
+mod index;
 mod method;
 mod path;
 mod protocol;
 mod query;
 mod regex;
 mod service;
+mod trie;
 mod value;
 
 pub use client::{ClientNetworks, NETWORK_COUNT_MAX, NetworkError};
@@ -26,8 +28,14 @@ pub use regex::{PATTERN_BYTES_MAX, PathRegex, RegexError, TABLE_BYTES_MAX};
 pub use service::{FILE_TYPES, PROGRAM_TYPES, Service, VIDEO_TYPES};
 pub use value::{Allowed, FIELD_NAME_BYTES_MAX, FIELD_VALUE_BYTES_MAX, FieldError, ValueMatch};
 
+use std::sync::Arc;
+
+use self::index::{Index, Keys};
 use crate::ids::{AnswerIndex, ClassIndex, PoolIndex, RuleIndex};
 use crate::policy::Request;
+
+/// Most rules there may be. Finding one does not take longer for it; they take a few hundred bytes each.
+pub const RULE_COUNT_MAX: usize = 65_535;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,77 +72,110 @@ impl Rule {
     }
 }
 
-/// The rules in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules(Vec<Rule>);
+/// The rules in their order, and the ways to them. Copies share both.
+#[derive(Clone, Debug)]
+pub struct Rules(Arc<Indexed>);
+
+#[derive(Debug, Default)]
+struct Indexed {
+    rules: Vec<Rule>,
+    index: Index,
+}
 
 impl Rules {
-    /// Takes the rules in their order.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self(rules)
+    /// Takes the rules in their order: up to [`RULE_COUNT_MAX`], which whoever makes them must see to; those behind are
+    /// never found.
+    pub fn new(mut rules: Vec<Rule>) -> Self {
+        debug_assert!(rules.len() <= RULE_COUNT_MAX, "{} rules", rules.len());
+        rules.truncate(RULE_COUNT_MAX);
+        let index = Index::new((0..=u16::MAX).zip(rules.iter().map(|rule| &rule.conditions)));
+        Self(Arc::new(Indexed { rules, index }))
     }
 
     /// Returns the first rule whose conditions hold.
+    ///
+    /// Rules for other VIPs, hosts, server names and paths are not looked at, however many there are; those that name none of
+    /// them are looked at until one is found. Nothing is allocated.
     pub fn find(&self, request: &Request<'_>) -> Option<(RuleIndex, &Rule)> {
-        (0..).map(RuleIndex).zip(&self.0).find(|(_, rule)| rule.conditions.hold(request))
+        self.search(request, |_| {})
+    }
+
+    /// Finds as [`find`](Self::find) does, and gives the position of each rule whose conditions are looked at.
+    fn search(&self, request: &Request<'_>, mut tried: impl FnMut(u16)) -> Option<(RuleIndex, &Rule)> {
+        let Indexed { rules, index } = &*self.0;
+        let mut found: Option<(u16, &Rule)> = None;
+        index.lists(&Keys::of_request(request), |list| {
+            for position in list.iter().copied() {
+                if found.is_some_and(|(first, _)| first <= position) {
+                    return; // and so is all that follows in this list
+                }
+                let Some(rule) = rules.get(usize::from(position)) else { return };
+                tried(position);
+                if rule.conditions.hold(request) {
+                    found = Some((position, rule));
+                    return;
+                }
+            }
+        });
+        found.map(|(position, rule)| (RuleIndex(position), rule))
+    }
+
+    /// Returns the rules that are never reached, each with the first one before it that takes all its requests (see
+    /// [`Conditions::covers`]). It may look at every pair of rules, and gives up after `comparisons_max` of them: what it has
+    /// found by then is right, and may not be all.
+    pub fn unreached(&self, comparisons_max: usize) -> Vec<(RuleIndex, RuleIndex)> {
+        let Indexed { rules, index } = &*self.0;
+        let mut left = comparisons_max;
+        let mut unreached = Vec::new();
+        for (position, later) in (0..=u16::MAX).zip(rules) {
+            let mut first: Option<u16> = None;
+            index.lists(&Keys::of_conditions(&later.conditions), |list| {
+                let end = first.unwrap_or(position);
+                for earlier in list.iter().copied().take_while(|earlier| *earlier < end) {
+                    let Some(next) = left.checked_sub(1) else { return };
+                    left = next;
+                    let covers = |rule: &Rule| rule.conditions.covers(&later.conditions);
+                    if rules.get(usize::from(earlier)).is_some_and(covers) {
+                        first = Some(earlier);
+                        return;
+                    }
+                }
+            });
+            unreached.extend(first.map(|earlier| (RuleIndex(position), RuleIndex(earlier))));
+        }
+        unreached
     }
 
     /// Returns how many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.rules.len()
     }
 
     /// Says whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.rules.is_empty()
     }
 
     /// Returns the rules in their order.
     pub fn iter(&self) -> core::slice::Iter<'_, Rule> {
-        self.0.iter()
+        self.0.rules.iter()
     }
 }
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl PartialEq for Rules {
+    fn eq(&self, other: &Self) -> bool {
+        // Every snapshot shares them until they change.
+        Arc::ptr_eq(&self.0, &other.0) || self.0.rules == other.0.rules
+    }
+}
+
+impl Eq for Rules {}
 
 #[cfg(test)]
-mod tests {
-    use core::net::{IpAddr, Ipv4Addr};
-
-    use super::*;
-    use crate::ids::VipIndex;
-    use crate::policy::{Content, Http};
-
-    fn rule(vip: Option<u16>, host: Option<&str>, path: Option<&str>, pool: u16) -> Rule {
-        let conditions = Conditions {
-            vip: vip.map(VipIndex),
-            host: host.map(|name| HostMatch::new(name).expect("a name")),
-            path: path.map(|prefix| PathMatch::prefix(prefix).expect("a path")),
-            ..Conditions::default()
-        };
-        Rule::to_pool(conditions, PoolIndex(pool))
-    }
-
-    fn ask<'a>(vip: u16, host: Option<&'a str>, path: &'a str) -> Request<'a> {
-        let content = Content::Http(Http { method: "GET", host, path, query: None, fields: &[] });
-        Request { vip: VipIndex(vip), client: IpAddr::V4(Ipv4Addr::LOCALHOST), content }
-    }
-
-    #[test]
-    fn the_first_rule_whose_conditions_all_hold_wins() {
-        let rules = Rules::new(vec![
-            rule(Some(1), None, None, 1),
-            rule(None, Some("Video.Example."), Some("/hd/"), 2),
-            rule(None, Some("video.example"), None, 3),
-            rule(None, None, Some("/hd/"), 4),
-        ]);
-        for (request, pool) in [
-            (ask(1, Some("video.example"), "/hd/x"), Some(1)),
-            (ask(0, Some("VIDEO.example"), "/hd/x"), Some(2)),
-            (ask(0, Some("video.example."), "/sd/x"), Some(3)),
-            (ask(0, None, "/hd/x"), Some(4)),
-            (ask(0, Some("other.example"), "/sd/x"), None),
-        ] {
-            let found = rules.find(&request).and_then(|(_, rule)| rule.pool());
-            assert_eq!(found, pool.map(PoolIndex), "{request:?}");
-        }
-    }
-}
+mod tests;

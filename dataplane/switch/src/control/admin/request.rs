@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
@@ -41,11 +41,18 @@ pub(super) fn pairs(query: Option<&str>) -> impl Iterator<Item = (Cow<'_, str>, 
     form_urlencoded::parse(query.unwrap_or_default().as_bytes())
 }
 
-/// Reads a JSON body of at most `bytes_max`.
+/// Reads a JSON body of at most `bytes_max`. One that is announced to be longer is not waited for.
 pub(super) async fn json<T: DeserializeOwned>(
     request: Request<Body>,
     bytes_max: usize,
 ) -> Result<T, Refused> {
+    let too_long = || {
+        let why = format!("the body is longer than {bytes_max} bytes, which is the most this takes");
+        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    if request.body().size_hint().lower() > bytes_max as u64 {
+        return Err(too_long());
+    }
     let body = Limited::new(request.into_body(), bytes_max).collect();
     let collected = timeout(BODY_MAX, body).await.map_err(|_| {
         let why = format!("the body did not arrive within {} s", BODY_MAX.as_secs());
@@ -53,13 +60,14 @@ pub(super) async fn json<T: DeserializeOwned>(
     })?;
     let bytes = match collected {
         Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let why = format!("the body is longer than {bytes_max} bytes, which is the most this takes");
-            return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, why));
-        }
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_long()),
         Err(error) => return Err(bad(format!("the body cannot be read: {error}"))),
     };
-    serde_json::from_slice(&bytes).map_err(|error| bad(format!("the body is not what this takes: {error}")))
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let read = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| bad(format!("the body is not what this takes: {error}")))?;
+    reader.end().map_err(|error| bad(format!("there is more behind the body: {error}")))?;
+    Ok(read)
 }
 
 /// Insists that there is no body, where one could only be a mistake.

@@ -113,3 +113,70 @@ impl AsyncWrite for Patient {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::runtime::Builder;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Nothing here waits for it unless something is broken.
+    const GIVE_UP: Duration = Duration::from_secs(1000);
+    /// More than a socket's buffers take.
+    const LONG: usize = 8 << 20;
+
+    /// Attends to an operator who sends `said` and then does as `client`; returns what that says of it. The clock stands while
+    /// anybody has something to do, and leaps to the next timer when nobody has.
+    fn attended<T>(said: &str, client: impl AsyncFnOnce(UnixStream) -> T) -> T {
+        let runtime =
+            Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+            let api = Router::new().route("/long", get(|| async { vec![b'x'; LONG] }));
+            let attending = tokio::spawn(attend(ours, api));
+            theirs.write_all(said.as_bytes()).await.expect("there is room");
+            let start = Instant::now();
+            let outcome = client(theirs).await;
+            timeout(GIVE_UP, attending).await.expect("it does not last for ever").expect("no panic");
+            assert!(start.elapsed() >= IDLE_MAX, "hasty");
+            outcome
+        })
+    }
+
+    #[test]
+    fn who_says_nothing_or_half_is_not_waited_for() {
+        for said in ["", "GET /long HTTP/1.1\r\nhost:", "GET /long HTTP/1.1\r\nhost: x\r\n"] {
+            let answer = attended(said, async |mut stream: UnixStream| {
+                let mut answer = Vec::new();
+                timeout(GIVE_UP, stream.read_to_end(&mut answer)).await.expect("closed").expect("an end");
+                answer
+            });
+            assert!(!answer.starts_with(b"HTTP/1.1 200"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_read_is_not_waited_for() {
+        let kept = attended("GET /long HTTP/1.1\r\nhost: x\r\n\r\n", async |stream: UnixStream| stream);
+        drop(kept);
+    }
+
+    #[test]
+    fn who_reads_slowly_gets_all_of_it() {
+        let count = attended("GET /long HTTP/1.1\r\nhost: x\r\n\r\n", async |mut stream: UnixStream| {
+            let (mut count, mut buffer) = (0, vec![0; 256 << 10]);
+            loop {
+                match timeout(GIVE_UP, stream.read(&mut buffer)).await.expect("closed").expect("an end") {
+                    0 => return count,
+                    some => count += some,
+                }
+                // Altogether much longer than its patience, each time shorter.
+                sleep(IDLE_MAX / 10).await;
+            }
+        });
+        assert!(count > LONG, "{count} bytes and a head");
+    }
+}

@@ -31,21 +31,20 @@ impl Known {
         let mut subtrees = Vec::new();
         let mut by_size: Vec<&KnownSubtree> = known.iter().collect();
         by_size.sort_unstable_by_key(|subtree| (Reverse(subtree.bytes), &subtree.path));
-        let mut bytes = vec![0_u64; members.len()];
+        let mut shares: Vec<(u64, &Member)> = members.iter().map(|member| (0, member)).collect();
         for subtree in by_size {
             let here = hash([subtree.path.as_bytes()]);
             for part_of in prefixes(&subtree.path, depth).filter(|prefix| *prefix != here) {
                 subtrees.push((part_of, Note { has_parts: true, ..Note::default() }));
             }
-            let then =
-                |at: usize, member: &Member| Score::of(bytes[at].saturating_add(subtree.bytes), member);
+            let with_it =
+                |(bytes, member): &(u64, &Member)| Score::of(bytes.saturating_add(subtree.bytes), member);
             let least =
-                members.iter().enumerate().min_by(|(a, one), (b, other)| then(*a, one).cmp(then(*b, other)));
-            let owner = least.map(|(at, _)| at).filter(|_| subtree.bytes > 0);
-            if let Some(at) = owner {
-                bytes[at] = bytes[at].saturating_add(subtree.bytes);
-            }
-            let owner = owner.and_then(|at| u16::try_from(at).ok());
+                shares.iter_mut().enumerate().min_by(|(_, one), (_, other)| with_it(one).cmp(with_it(other)));
+            let owner = least.filter(|_| subtree.bytes > 0).and_then(|(at, (bytes, _))| {
+                *bytes = bytes.saturating_add(subtree.bytes);
+                u16::try_from(at).ok()
+            });
             subtrees.push((here, Note { cost: Some(subtree.cost), owner, has_parts: false }));
         }
         subtrees.sort_by_key(|(hash, _)| *hash);
