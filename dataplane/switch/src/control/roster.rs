@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::catalog::{Catalog, NamedBackend, NamedVip};
 use super::lifecycle::{Happening, SessionId, Standing};
-use super::measured::measured;
+use super::measured::load_of;
 use super::member::{Health, Member, Outlook, plain, reasons, shortcomings};
 
 /// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
@@ -138,9 +138,9 @@ pub struct Roster {
     stranger: Option<(IpAddr, Micros)>,
     changes: Vec<Change>,
     is_stale: bool,
-    loads: LoadNews,
     learned: VecDeque<Learned>,
     learned_lost: u64,
+    loads: LoadNews,
 }
 
 /// What the lcores have not been told of loads.
@@ -157,7 +157,7 @@ impl Roster {
         let needed = catalog.vips_by_backend().into_iter();
         let members = needed.map(|needed| Member::new(needed.into_iter().cloned().collect())).collect();
         let (changes, loads, learned) = Default::default();
-        Self { catalog, members, stranger: None, changes, is_stale: false, loads, learned, learned_lost: 0 }
+        Self { catalog, members, stranger: None, changes, is_stale: false, learned, learned_lost: 0, loads }
     }
 
     /// Goes by another configuration from now on. Backends keep their places: who speaks for one that is still there speaks
@@ -281,42 +281,11 @@ impl Roster {
             member.standing = standing;
             member.load = Some(report.load);
             member.health = Some(health);
-            member.measured = Some(measured(&report.load, now));
+            member.measured = Some(load_of(&report.load, now));
             member.unfit = unfit;
         });
         self.loads.is_there = true;
         Ok(())
-    }
-
-    /// Says why the agent of a backend that is not configured any more is turned away.
-    fn removal(&self, removed: &NamedBackend) -> Refusal {
-        match self.catalog.backend_named(&removed.name) {
-            Some((_, moved)) => Refusal::WrongAddress {
-                name: removed.name.clone(),
-                found: removed.address.into(),
-                configured: moved.address.into(),
-            },
-            None => Refusal::Removed(removed.name.clone()),
-        }
-    }
-
-    /// Returns what every backend has to do, by place: `None` where no agent speaks, or not any more.
-    pub fn loads(&self, now: Micros) -> Arc<[Option<policy::Load>]> {
-        let load = |member: &Member| {
-            let is_there = member.standing.session().is_some();
-            member.measured.filter(|load| is_there && load.is_fresh(now))
-        };
-        self.members.iter().map(load).collect()
-    }
-
-    /// Returns what the lcores should be told of loads, if there is anything new and they were not told just now.
-    pub fn loads_due(&mut self, now: Micros) -> Option<Arc<[Option<policy::Load>]>> {
-        let is_early = self.loads.told.is_some_and(|told| now.since(told) < LOADS_INTERVAL);
-        if !self.loads.is_there || is_early {
-            return None;
-        }
-        self.loads = LoadNews { is_there: false, told: Some(now) };
-        Some(self.loads(now))
     }
 
     /// Takes TLS sessions an agent learned of, for [`Roster::take_learned`].
@@ -358,6 +327,37 @@ impl Roster {
     /// Returns how many learned TLS sessions nobody took in time, since start.
     pub const fn learned_lost(&self) -> u64 {
         self.learned_lost
+    }
+
+    /// Says why the agent of a backend that is not configured any more is turned away.
+    fn removal(&self, removed: &NamedBackend) -> Refusal {
+        match self.catalog.backend_named(&removed.name) {
+            Some((_, moved)) => Refusal::WrongAddress {
+                name: removed.name.clone(),
+                found: removed.address.into(),
+                configured: moved.address.into(),
+            },
+            None => Refusal::Removed(removed.name.clone()),
+        }
+    }
+
+    /// Returns what every backend has to do, by place: `None` where no agent speaks, or not any more.
+    pub fn loads(&self, now: Micros) -> Arc<[Option<policy::Load>]> {
+        let load = |member: &Member| {
+            let measured = member.measured.filter(|_| member.standing.session().is_some());
+            measured.filter(|load| load.is_fresh(now))
+        };
+        self.members.iter().map(load).collect()
+    }
+
+    /// Returns what the lcores should be told of loads, if there is anything new and they were not told just now.
+    pub fn loads_due(&mut self, now: Micros) -> Option<Arc<[Option<policy::Load>]>> {
+        let is_early = self.loads.told.is_some_and(|told| now.since(told) < LOADS_INTERVAL);
+        if !self.loads.is_there || is_early {
+            return None;
+        }
+        self.loads = LoadNews { is_there: false, told: Some(now) };
+        Some(self.loads(now))
     }
 
     /// Notes that a connection ended. Nothing happens if another one speaks for the backend.

@@ -171,10 +171,8 @@ impl Shared {
             self.mailboxes.iter().for_each(|mailbox| mailbox.publish_loads(Arc::clone(&loads)));
         }
         for learned in roster.take_learned() {
-            let id = learned.id.as_bytes();
-            self.mailboxes.iter().for_each(|mailbox| {
-                mailbox.tell_session(LearnedSession { id: id.into(), backend: learned.backend })
-            });
+            let session = LearnedSession { id: learned.id, backend: learned.backend };
+            self.mailboxes.iter().for_each(|mailbox| mailbox.tell_session(session));
         }
         drop(roster);
         changes.iter().for_each(|change| self.tell(change));

@@ -9,6 +9,7 @@ use baton_core::policy::{BackendIndex, Load};
 use baton_core::switch::{Explanation, FlowView, Learned, Snapshot};
 use baton_core::wire::MacAddress;
 use crossbeam::queue::ArrayQueue;
+use handoff_proto::TlsSessionId;
 use tokio::sync::oneshot;
 
 use super::asked::Asked;
@@ -74,10 +75,10 @@ pub struct Dispatched {
 }
 
 /// A TLS session that a backend has made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnedSession {
-    /// Its id, 1 to 32 bytes.
-    pub id: Box<[u8]>,
+    /// Its id.
+    pub id: TlsSessionId,
     /// The backend.
     pub backend: BackendIndex,
 }

@@ -87,7 +87,7 @@ impl Seat {
         }
         for _ in 0..SESSIONS_PER_TURN {
             let Some(session) = letters.session() else { break };
-            self.switch.learn_session(&session.id, session.backend, now);
+            self.switch.learn_session(session.id.as_bytes(), session.backend, now);
         }
         if let Some(question) = letters.question() {
             self.answer(question, now);
