@@ -227,9 +227,8 @@ def configuration_seeds():
     yield "switch-spelled-out", spelled.encode()
     yield "switch-small", short.replace("[control]", "[flows]\ncapacity = 16\n[control]").encode()
     yield "switch-page", (short + '\n[[error_page]]\nstatus = 503\nfile = "10"\ncontent_type = "text/html"\n').encode()
-    yield "switch-dispatch", (short.replace("[[pool]]", '[[class]]\nname = "gold"\npriority = 2\nrate_per_s = 9\n[[pool]]', 1) + """
-[overload]
-begin_percent = 60
+    yield "switch-dispatch", (short.replace("[[pool]]", '[[class]]\nname = "gold"\npriority = 2\nrate_per_s = 9\n[[pool]]', 1)
+                              .replace("[overload]", "[overload]\nbegin_percent = 60") + """
 [[vip]]
 name = "secure"
 address = "10.60.0.100"
