@@ -227,6 +227,47 @@ def configuration_seeds():
     yield "switch-spelled-out", spelled.encode()
     yield "switch-small", short.replace("[control]", "[flows]\ncapacity = 16\n[control]").encode()
     yield "switch-page", (short + '\n[[error_page]]\nstatus = 503\nfile = "10"\ncontent_type = "text/html"\n').encode()
+    yield "switch-dispatch", (short.replace("[[pool]]", '[[class]]\nname = "gold"\npriority = 2\nrate_per_s = 9\n[[pool]]', 1)
+                              .replace("[overload]", "[overload]\nbegin_percent = 60") + """
+[[vip]]
+name = "secure"
+address = "10.60.0.100"
+port = 443
+inspect = "tls"
+[[pool]]
+name = "p"
+backends = ["backend1", { name = "backend2", weight = 3 }]
+policy = { name = "maglev", hash = { cookie = "SID" }, bounded_load_percent = 150 }
+sticky = { cookie_route = "SID" }
+[[pool]]
+name = "q"
+backends = ["backend3"]
+policy = { name = "racc", depth = 2, subtrees = [{ path = "/images", bytes = 1000, cost = 2 }] }
+[[rule]]
+vip = "web"
+method = ["GET", "HEAD"]
+path_regex = "^/user/[0-9]+/"
+header = [{ name = "X-Beta" }, { name = "A", value = "b" }]
+cookie = { name = "group", value_prefix = "go" }
+query = { name = "id", value = "7" }
+client = ["10.0.0.0/8", "2001:db8::/32"]
+class = "gold"
+pool = "p"
+[[rule]]
+service = "video"
+pool = "q"
+[[rule]]
+host = "*.example.org"
+redirect = { status = 308, location = "https://{host}:{port}{path}?{query}" }
+[[rule]]
+vip = "secure"
+server_name = "*.example.org"
+protocol = "h2"
+pool = "files"
+[[rule]]
+path_exact = "/gone"
+respond = { status = 410, body = "gone" }
+""").encode()
     yield "switch-twice", (short + "\n" + short).encode()
     yield "switch-empty", b""
     yield "switch-types", b'[switch]\naddress = 1\n[dpdk]\nlcores = "1"\n[[vip]]\nport = "80"\n'

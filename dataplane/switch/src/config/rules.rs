@@ -1,7 +1,7 @@
 //! `[[rule]]`: which request becomes what.
 
 use baton_core::policy::{
-    Action, AnswerIndex, ClassIndex, Conditions, PoolIndex, Rule, RuleAnswer, VipIndex,
+    Action, AnswerIndex, ClassIndex, Conditions, PoolIndex, Rule, RuleAnswer, Rules, VipIndex,
 };
 use baton_core::switch::Inspect;
 
@@ -27,8 +27,8 @@ const HTTP_KEYS: [&str; 10] = [
     "query",
 ];
 const TLS_KEYS: [&str; 2] = ["server_name", "protocol"];
-/// Of how many rules it is found out whether one before them takes all their requests.
-const COMPARED_MAX: usize = 4_096;
+/// How many pairs of rules are compared to find those that are never reached.
+const COMPARISONS_MAX: usize = 1 << 22;
 
 /// What rules refer to, by name.
 pub(super) struct Terms<'a> {
@@ -41,11 +41,7 @@ pub(super) struct Terms<'a> {
 }
 
 /// Checks the rules; those that are faulty are left out. Beside them are the answers they give.
-pub(super) fn rules(
-    raw: &[RawRule],
-    terms: &Terms<'_>,
-    findings: &mut Findings,
-) -> (Vec<Rule>, Vec<RuleAnswer>) {
+pub(super) fn rules(raw: &[RawRule], terms: &Terms<'_>, findings: &mut Findings) -> (Rules, Vec<RuleAnswer>) {
     let (mut rules, mut answers) = (Vec::new(), Vec::new());
     for (position, entry) in raw.iter().enumerate() {
         let mut reader = Reader { raw: entry, position, findings, is_right: true };
@@ -62,7 +58,8 @@ pub(super) fn rules(
             rules.push(Rule { conditions, class, action });
         }
     }
-    if rules.len() == raw.len() {
+    let rules = Rules::new(rules);
+    if rules.iter().len() == raw.len() {
         never_reached(&rules, findings);
     }
     (rules, answers)
@@ -184,14 +181,10 @@ fn answer_fits(
 }
 
 /// Warns of rules all of whose requests go to one that stands before them.
-fn never_reached(rules: &[Rule], findings: &mut Findings) {
-    for (position, later) in rules.iter().enumerate().take(COMPARED_MAX) {
-        let before = rules.iter().take(position);
-        let taken_by = |earlier: &Rule| earlier.conditions.covers(&later.conditions);
-        if let Some(earlier) = before.clone().position(taken_by) {
-            let advice =
-                format!("never reached: rule[{earlier}] stands before it and takes all its requests");
-            findings.warn(format!("rule[{position}]"), "", advice);
-        }
+fn never_reached(rules: &Rules, findings: &mut Findings) {
+    for (later, earlier) in rules.unreached(COMPARISONS_MAX) {
+        let advice =
+            format!("never reached: rule[{}] stands before it and takes all its requests", earlier.0);
+        findings.warn(format!("rule[{}]", later.0), "", advice);
     }
 }

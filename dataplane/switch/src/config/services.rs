@@ -72,7 +72,7 @@ pub(super) fn catalog(
         vips,
         backends: placed_backends(former_backends, backends, &backend_places),
         pools: placed_pools(former_pools, pools, &pool_places),
-        rules: Rules::new(rules),
+        rules,
         classes,
         overload,
         answers,
@@ -179,7 +179,7 @@ fn placed_pools(former: &[NamedPool], now: Vec<NamedPool>, places: &[PoolIndex])
 
 /// Refuses pools that bind clients by what is not seen of them, and warns of policies that go by it.
 fn content_is_seen(
-    rules: &[Rule],
+    rules: &Rules,
     pools: &[NamedPool],
     places: &[PoolIndex],
     vips: &[NamedVip],
@@ -187,7 +187,7 @@ fn content_is_seen(
 ) {
     // By place: which VIPs lead there. One bit a VIP, of which there are at most 64.
     let mut leading = HashMap::<PoolIndex, u64>::new();
-    for rule in rules {
+    for rule in rules.iter() {
         if let Some(pool) = rule.pool() {
             *leading.entry(pool).or_default() |= vips_of_rule(rule, vips);
         }
@@ -235,7 +235,7 @@ fn goes_by(policy: &PolicySettings) -> Option<Inspect> {
 }
 
 /// Warns of what no request can reach.
-fn unused(raw: &RawConfig, rules: &[Rule], pools: &[PoolIndex], vips: &[NamedVip], findings: &mut Findings) {
+fn unused(raw: &RawConfig, rules: &Rules, pools: &[PoolIndex], vips: &[NamedVip], findings: &mut Findings) {
     let spoken_of = rules.iter().fold(0, |bits, rule| bits | vips_of_rule(rule, vips));
     for (position, vip) in vips.iter().enumerate() {
         if spoken_of >> position & 1 == 0 {

@@ -140,7 +140,6 @@ pub struct Roster {
     is_stale: bool,
     learned: VecDeque<Learned>,
     learned_lost: u64,
-    /// When the lcores were last told of loads; `None` if there is nothing new to tell.
     loads: LoadNews,
 }
 
@@ -148,6 +147,7 @@ pub struct Roster {
 #[derive(Clone, Copy, Debug, Default)]
 struct LoadNews {
     is_there: bool,
+    /// When they were told last.
     told: Option<Micros>,
 }
 
