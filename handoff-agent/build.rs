@@ -9,7 +9,7 @@ use std::process::Command;
 use libbpf_cargo::SkeletonBuilder;
 
 const SOURCE: &str = "src/bpf/handoff.bpf.c";
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 11] = [
     "answer.h",
     "asked.h",
     "counters.h",
@@ -17,7 +17,9 @@ const HEADERS: [&str; 9] = [
     "intf.h",
     "kernel.h",
     "maps.h",
+    "measure.h",
     "packet.h",
+    "session.h",
     "siphash.h",
 ];
 const PACKAGES: &str = "apt-get install clang libelf-dev zlib1g-dev pkg-config make linux-libc-dev";

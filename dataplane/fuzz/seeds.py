@@ -161,13 +161,17 @@ def handoff_header_seeds():
 
 def control_message_seeds():
     vip = {"address": "10.60.0.100", "port": 80}
-    load = {"established": 1, "born": 2, "refused": 3, "cpu_busy_permille": 4, "rx_bytes": 5, "tx_bytes": 6}
+    load = {"established": 1, "born": 2, "refused": 3, "accept_queue": {"length": 4, "limit": 5}, "server_cpu_permille": 6,
+            "cpu_busy_permille": 7, "memory_pressure_permille": None, "response": {"mean_us": 8, "count": 9},
+            "traffic": {"bytes_in": 10, "packets_in": 11, "bytes_out": 12, "packets_out": 13},
+            "rate": {"bytes_per_s": 14, "packets_per_s": 15}, "rx_bytes": 16, "tx_bytes": 17}
     tuple_ = {"client": "10.50.0.11", "client_port": 33333, "vip": "10.60.0.100", "vip_port": 80}
     lcore = {"lcore": 0, "cpu": 1, "flows": 2, "rx_frames": 3, "tx_frames": 4, "drops": 5, "busy_us": 6, "idle_us": 7}
     from_agent = {
         "hello": {"type": "hello", "version": 1, "name": "backend1", "address": "10.60.0.11", "vips": [vip], "release": "0.1.0", "time": 17},
         "report": {"type": "report", "number": 1, "ready": False, "reasons": ["no listener"], "load": load,
                    "health": [{"vip": vip, "healthy": False, "why": "refused"}, {"vip": vip, "healthy": True, "why": None}]},
+        "sessions": {"type": "sessions", "vip": vip, "ids": ["a00f", "07" * 32]},
         "goodbye": {"type": "goodbye"},
     }
     from_switch = {

@@ -9,13 +9,13 @@ use std::thread;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
-use handoff_agent::bpf::{self, Attachment, Maps, Programs, Steering};
+use handoff_agent::bpf::{self, Attachment, Maps, Programs, SessionRing, Steering};
 use handoff_agent::config::{Config, ConfigError, Places};
 use handoff_agent::control::{Dialer, Identity};
 use handoff_agent::health;
-use handoff_agent::host::{self, Endpoint, Keeper, Outlook, Severity, Wanted};
+use handoff_agent::host::{self, Endpoint, Facts, Keeper, Outlook, Severity, Wanted};
+use handoff_agent::load::{self, LoadMeter, Servers, Tree};
 use handoff_agent::mending::Mending;
-use handoff_agent::report::LoadMeter;
 use handoff_agent::status::Status;
 use handoff_agent::supervisor::{self, Beginning, Supervisor};
 use handoff_proto::Vip;
@@ -138,7 +138,8 @@ fn wanted(config: &Config) -> Wanted {
 }
 
 fn check(config: &Config) -> anyhow::Result<ExitCode> {
-    let (findings, _) = supervisor::survey(&wanted(config), None, host::gather_firewall()).context(UNSEEN)?;
+    let (findings, facts) =
+        supervisor::survey(&wanted(config), None, host::gather_firewall()).context(UNSEEN)?;
     let outlooks: Vec<Outlook> = findings.iter().map(|finding| finding.outlook(config.manage_host)).collect();
     for (finding, outlook) in findings.iter().zip(&outlooks) {
         let (kind, remedy) = match outlook {
@@ -151,6 +152,7 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
             println!("  with manage_host = true, the agent does this");
         }
     }
+    print_measured(config, &facts);
     let errors = outlooks.iter().filter(|outlook| **outlook == Outlook::Stays(Severity::Error)).count();
     if errors > 0 {
         return Ok(ExitCode::from(EXIT_FAILURE));
@@ -158,6 +160,23 @@ fn check(config: &Config) -> anyhow::Result<ExitCode> {
     let then = if outlooks.contains(&Outlook::SetAtStart) { " once the agent is started" } else { "" };
     println!("{}: this host is fit for handoffs{then}", config.name);
     Ok(ExitCode::SUCCESS)
+}
+
+fn servers(config: &Config) -> Servers {
+    let vips = config.vips.iter().map(|vip| vip.vip()).collect();
+    Servers::new(Tree::host(), config.cgroup.clone(), vips)
+}
+
+/// Says whose processor time and memory pressure will be reported.
+fn print_measured(config: &Config, facts: &Facts) {
+    let servers = servers(config);
+    servers.look(&facts.listeners);
+    match servers.place() {
+        Ok(dir) => println!("load: processor time and memory pressure of {} will be reported", dir.display()),
+        Err(unknown) => {
+            println!("load: no processor time of the servers alone will be reported: {}", unknown.why())
+        }
+    }
 }
 
 fn print_counters(pin_dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -215,6 +234,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
     tracing::info!(name = config.name, interface = config.interface, taken_over, "the programs are attached");
 
     let status = Status::new(&vips);
+    let servers = servers(config);
+    servers.look(&facts.listeners);
     let mut supervisor = Supervisor::new(Beginning {
         wanted,
         keeper,
@@ -223,6 +244,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
         programs: &programs,
         steering: &steering,
         status: &status,
+        servers: &servers,
         attachment,
         firewall: facts.firewall,
     });
@@ -233,7 +255,13 @@ fn run(config: &Config) -> anyhow::Result<()> {
         status: &status,
         steering: &steering,
     };
-    let mut load = LoadMeter::new(maps, &config.interface, vips);
+    load::begin_counting(maps)?;
+    let watch = bpf::watch_sockets(&programs);
+    if let Err(error) = &watch {
+        tracing::warn!(%error, "connections are counted by listing them, which takes longer");
+    }
+    let mut load = LoadMeter::new(maps, &servers, &config.interface, vips, watch.is_ok());
+    let sessions = SessionRing::new(maps)?;
     let stop = AtomicBool::new(false);
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be waited for")?;
     thread::scope(|scope| {
@@ -249,7 +277,8 @@ fn run(config: &Config) -> anyhow::Result<()> {
         let (sender, stopped) = mpsc::channel();
         stops.push(sender);
         scope.spawn(move || supervisor.run(&stopped));
-        scope.spawn(|| dialer.run(&mut load, &stop));
+        let (dialer, load, stop) = (&dialer, &mut load, &stop);
+        scope.spawn(move || dialer.run(load, &sessions, stop));
         // The programs stay attached and open: what the switch has already sent is still taken.
         signals.forever().next();
         tracing::info!("stopping; the programs stay at work until `baton-agent detach`");

@@ -11,6 +11,7 @@ use crate::births::{BirthWatch, Births};
 use crate::bpf::abi::SETTING_CLOCK_KNOWN;
 use crate::bpf::{Attachment, Programs, Steering, is_attached};
 use crate::host::{self, Facts, Finding, FirewallFacts, Keeper, Scope, Severity, Wanted};
+use crate::load::Servers;
 use crate::mending::{Attempt, Mending, News};
 use crate::selftest::SelfTest;
 use crate::status::{Announcer, Notice, Readiness, Status};
@@ -34,6 +35,7 @@ pub struct Supervisor<'a> {
     programs: &'a Programs,
     steering: &'a Steering<'a>,
     status: &'a Status,
+    servers: &'a Servers,
     attachment: Option<Attachment>,
     firewall: (Instant, FirewallFacts),
     facts_next: Instant,
@@ -102,6 +104,8 @@ pub struct Beginning<'a> {
     pub steering: &'a Steering<'a>,
     /// Where to leave the judgement.
     pub status: &'a Status,
+    /// Whose load is measured, to be found again when others listen.
+    pub servers: &'a Servers,
     /// The programs at the interface.
     pub attachment: Attachment,
     /// The firewall as just listed.
@@ -119,6 +123,7 @@ impl<'a> Supervisor<'a> {
             programs: beginning.programs,
             steering: beginning.steering,
             status: beginning.status,
+            servers: beginning.servers,
             attachment: Some(beginning.attachment),
             firewall: (now, beginning.firewall),
             facts_next: now,
@@ -161,6 +166,7 @@ impl<'a> Supervisor<'a> {
                 Ok((findings, facts)) => {
                     self.unseen = None;
                     self.firewall.1 = facts.firewall.clone();
+                    self.servers.look(&facts.listeners);
                     self.note_findings(findings);
                     self.keep_attached(&facts);
                 }

@@ -5,11 +5,14 @@ use std::mem::offset_of;
 use std::path::Path;
 
 use handoff_agent::bpf::abi::{
-    COUNTERS, FlowKey, KEY_SELF_TEST, KEYS_ENTRIES, KeyEntry, Record, RecordState, SETTING_CLOCK_KNOWN,
-    SETTING_READY, SETTING_SELF_TEST, SETTING_SWITCH_KNOWN, Settings, VipKey, Window,
+    COUNTERS, FlowKey, KEY_SELF_TEST, KEYS_ENTRIES, KeyEntry, RECORD_SELF_TEST, RECORD_SPOKEN, Record,
+    RecordState, SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SELF_TEST, SETTING_SWITCH_KNOWN, Session,
+    Settings, Sockets, Traffic, VipKey, Window,
 };
+use handoff_proto::control::VIPS_MAX;
 use handoff_proto::header::{Detail, HEADER_BYTES, LCORE_ANY, MAGIC, TAGGED_BYTES, VERSION};
 use handoff_proto::tcp::{TcpState, WSCALE_MAX};
+use handoff_proto::tls::SESSION_ID_BYTES_MAX;
 use handoff_proto::{FRESHNESS_FUTURE, FRESHNESS_PAST, HANDOFF_PORT, MessageType};
 use libbpf_rs::btf::types::Struct;
 use libbpf_rs::btf::{Btf, HasSize as _};
@@ -83,7 +86,10 @@ fn values_of_maps_have_one_layout() {
     );
     layout!(btf, "tag_key", KeyEntry, k0, k1, valid, zero);
     layout!(btf, "vip_key", VipKey, address, port, zero);
-    layout!(btf, "record", Record, generation, changed_us, state, detail, tries, self_test);
+    layout!(btf, "record", Record, generation, changed_us, state, detail, tries, flags, asked_us);
+    layout!(btf, "traffic", Traffic, bytes_in, packets_in, bytes_out, packets_out, answers, answer_us);
+    layout!(btf, "session", Session, vip, length, zero, id);
+    layout!(btf, "sockets", Sockets, open, namespace, zero);
     layout!(btf, "window", Window, epoch, total, start, start_before, report_second, reports);
     let flow = [("client", 0), ("vip", 16), ("client_port", 32), ("vip_port", 34), ("zero", 36)];
     assert_layout(btf, "flow_key", size_of::<FlowKey>(), &flow);
@@ -177,6 +183,8 @@ fn constants_are_those_of_the_protocol() {
         ("SETTING_READY", SETTING_READY),
         ("SETTING_SWITCH_KNOWN", SETTING_SWITCH_KNOWN),
         ("SETTING_SELF_TEST", SETTING_SELF_TEST),
+        ("RECORD_SELF_TEST", RECORD_SELF_TEST.into()),
+        ("RECORD_SPOKEN", RECORD_SPOKEN.into()),
     ] {
         assert_eq!(constant(name), u64::from(value), "{name}");
     }
@@ -189,6 +197,8 @@ fn constants_are_those_of_the_protocol() {
     assert_eq!(defined("intf.h", "WSCALE_MAX"), u64::from(WSCALE_MAX));
     assert_eq!(defined("intf.h", "KEY_SELF_TEST"), u64::from(KEY_SELF_TEST));
     assert_eq!(defined("intf.h", "KEYS_ENTRIES"), u64::from(KEYS_ENTRIES));
+    assert_eq!(defined("intf.h", "VIPS_MAX"), VIPS_MAX as u64);
+    assert_eq!(defined("intf.h", "SESSION_ID_BYTES_MAX"), SESSION_ID_BYTES_MAX as u64);
 }
 
 #[test]

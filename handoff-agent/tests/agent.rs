@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use common::lab::*;
 use common::net::*;
+use common::tls::ServerHello;
 use common::*;
 use handoff_agent::sys::diag::{State, tcp_sockets};
 use handoff_agent::sys::netlink::Netlink;
-use handoff_proto::MessageType;
 use handoff_proto::channel::ChannelError;
 use handoff_proto::control::FromAgent;
+use handoff_proto::{MessageType, TlsSessionId};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Accepts connections and reads the request of a handoff; what says nothing, as probes and self-tests, is let go.
@@ -78,7 +79,7 @@ fn an_agent_serves_dies_is_replaced_and_leaves_nothing() {
     let mut agent = lab.start();
     let mut switch = lab.welcome();
     let report = switch.await_ready();
-    assert_eq!((report.reasons.len(), report.load.born), (0, 0), "{report:?}");
+    assert_eq!((report.reasons.len(), report.load.born), (0, Some(0)), "{report:?}");
     assert!(lab.has_vip());
     assert_eq!(names.map(read_sysctl), ["2", "0", "1", "2"]);
     let peers = drain(&listener);
@@ -91,7 +92,7 @@ fn an_agent_serves_dies_is_replaced_and_leaves_nothing() {
     lab.net.send(&first.frame(REQUEST));
     let stream = accept_client(&listener, &first);
     switch.await_report("aware of the connection", |report| {
-        report.load.established >= 1 && report.load.born == 1
+        report.load.established >= Some(1) && report.load.born == Some(1)
     });
 
     // Killed: the programs go on, also for new connections.
@@ -157,6 +158,53 @@ fn a_server_that_comes_late_makes_the_backend_ready() {
     switch.await_report("unwell", |report| !report.health[0].healthy);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     lab.detach_after(_agent);
+}
+
+/// The load of a connection, and the TLS session its server names: the latter is told when it is named, not with the next report.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn what_servers_do_is_told_with_reports_and_what_they_name_at_once() {
+    let lab = Lab::new("");
+    let listener = listen();
+    let agent = lab.start();
+    let mut switch = lab.welcome();
+    let ready = switch.await_ready();
+    assert!(ready.load.accept_queue.is_some() && ready.load.cpu_busy_permille.is_some(), "{ready:?}");
+    let client = lab.net.client(50_060);
+    lab.net.send(&client.frame(REQUEST));
+    let mut stream = accept_client(&listener, &client);
+    let told = |switch: &mut SwitchEnd| {
+        let mut reports = Vec::new();
+        loop {
+            match switch.next() {
+                FromAgent::Sessions(sessions) => return (sessions, reports),
+                FromAgent::Report(report) => reports.push(report),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    stream.write_all(&ServerHello::named(32).record()).expect("connected");
+    let begun = Instant::now();
+    let (sessions, _) = told(&mut switch);
+    let took = begun.elapsed();
+    assert_eq!(sessions.vip, vip());
+    let ids: Vec<&[u8]> = sessions.ids.iter().map(TlsSessionId::as_bytes).collect();
+    assert_eq!(ids, [&ServerHello::named(32).id[..]]);
+    assert!(took < Duration::from_millis(50), "half a report's time: {took:?}");
+    let report = switch.await_report("aware of the answer", |report| report.load.response.is_some());
+    assert!(report.load.traffic.is_some_and(|traffic| traffic.bytes_in >= 18), "{report:?}");
+
+    // Named while nobody listens, it waits.
+    drop(switch);
+    let other = lab.net.client(50_061);
+    lab.net.send(&other.frame(REQUEST));
+    let mut stream = accept_client(&listener, &other);
+    stream.write_all(&ServerHello::named(7).record()).expect("connected");
+    let mut switch = lab.welcome();
+    let (sessions, reports) = told(&mut switch);
+    assert_eq!((sessions.ids.len(), sessions.ids[0].as_bytes().len()), (1, 7));
+    assert!(reports.len() <= 1, "{reports:?}");
+    lab.detach_after(agent);
 }
 
 fn nft(rules: &str) {

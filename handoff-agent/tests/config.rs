@@ -88,6 +88,14 @@ fn the_example_is_good_and_shows_the_defaults() {
 }
 
 #[test]
+fn a_control_group_is_found_or_named() {
+    let files = Files::new("cgroup");
+    let read = |to| files.read("# cgroup = \"auto\"", to).expect("good").cgroup;
+    assert_eq!([read(""), read("cgroup = \"auto\"")], [None, None]);
+    assert_eq!(read("cgroup = \"/sys/fs/cgroup/web/\""), Some(PathBuf::from("/sys/fs/cgroup/web")));
+}
+
+#[test]
 fn faults_name_key_value_and_what_is_allowed() {
     let files = Files::new("faults");
     for (from, to, want) in [
@@ -124,6 +132,17 @@ fn faults_name_key_value_and_what_is_allowed() {
         ),
         ("# records = 262144", "records = -1", "agent.records: found `-1`, allowed is 1024"),
         ("\"10.70.0.1:7170\"", "\"10.70.0.1:0\"", "agent.switch: found `10.70.0.1:0`"),
+        (
+            "# cgroup = \"auto\"",
+            "cgroup = \"nginx.service\"",
+            "load.cgroup: found `nginx.service`, allowed is \"auto\", or the absolute path of a control group's directory",
+        ),
+        ("# cgroup = \"auto\"", "cgroup = \"\"", "load.cgroup: found ``"),
+        (
+            "# cgroup = \"auto\"",
+            "cgroup = \"/sys/fs/cgroup/../..\"",
+            "load.cgroup: found `/sys/fs/cgroup/../..`",
+        ),
         (
             "# pin_dir = \"/sys/fs/bpf/baton\"",
             "pin_dir = \"/sys/fs/bpf\"",
@@ -243,7 +262,11 @@ fn unknown_keys_and_other_types_are_refused_with_their_place() {
             "prot = 80",
             "vip[0].prot (line LINE): unknown field `prot`, expected one of `address`, `port`, `health`",
         ),
-        ("[agent]", "[agnet]", "agnet (line LINE): unknown field `agnet`, expected `agent` or `vip`"),
+        (
+            "[agent]",
+            "[agnet]",
+            "agnet (line LINE): unknown field `agnet`, expected one of `agent`, `load`, `vip`",
+        ),
         (
             "port = 80",
             "port = \"http\"",

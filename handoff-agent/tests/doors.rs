@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 
 use common::bench::*;
 use common::*;
-use handoff_agent::bpf::abi::{Record, RecordState, SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SELF_TEST};
+use handoff_agent::bpf::abi::{
+    RECORD_SELF_TEST, Record, RecordState, SETTING_CLOCK_KNOWN, SETTING_READY, SETTING_SELF_TEST,
+};
 use handoff_agent::bpf::{PROGRAM_EGRESS, PROGRAM_SELF_TEST};
 use handoff_agent::frame::{Path, Segment, answer, client_packet, wrapped};
 use handoff_agent::sys::clock;
@@ -78,7 +80,7 @@ fn a_birth_is_told_by_a_segment_of_the_connection_alone() {
         assert_eq!((counted, after), (want, expected as u32));
     }
     let assigned = Record { generation: 5, state: Assigned as u32, ..Record::default() };
-    let (counted, _) = birth("the self-test's own", Record { self_test: 1, ..assigned }, &ack);
+    let (counted, _) = birth("the self-test's own", Record { flags: RECORD_SELF_TEST, ..assigned }, &ack);
     assert_eq!(counted, [("self_test_born", 1)]);
     hold_record_locks(true);
     assert_eq!(birth("without the lock", assigned, &ack), (vec![], Assigned as u32));

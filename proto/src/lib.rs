@@ -20,6 +20,7 @@ pub mod seq;
 pub mod tag;
 pub mod tcp;
 pub mod time;
+pub mod tls;
 
 pub use addr::{FourTuple, Vip};
 pub use header::{Generation, Header, HeaderError, MessageType};
@@ -28,6 +29,7 @@ pub use seq::Seq;
 pub use tag::{Tag, TagKey};
 pub use tcp::Negotiated;
 pub use time::Micros;
+pub use tls::TlsSessionId;
 
 /// UDP destination port of handoff messages on the data network.
 pub const HANDOFF_PORT: u16 = 7171;

@@ -127,6 +127,7 @@ class Lab:
         if with_servers:
             self._say("servers")
             content.generate(self.content_dir)
+            servers.make_certificate(self.run_dir / "tls")
             for host in self.plan.backends:
                 self.start_nginx(host.name)
             for host in self.plan.of_role("proxy"):
@@ -298,7 +299,7 @@ class Lab:
         directory = self.backend_dir(backend)
         servers.make_nginx_directory(directory)
         config = directory / "nginx.conf"
-        config.write_text(servers.nginx_config(backend, directory, self.content_dir))
+        config.write_text(servers.nginx_config(backend, directory, self.content_dir, self.run_dir / "tls"))
         self._start(f"nginx@{backend}", backend, ["nginx", "-c", config, "-e", directory / "error.log"],
                     directory / "error.log")
         self._wait_http(f"nginx@{backend}", backend, self.address_of(backend))

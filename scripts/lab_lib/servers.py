@@ -5,7 +5,8 @@ import re
 import shutil
 
 from . import content as content_of
-from .topology import VIP_PORT
+from .system import command
+from .topology import TLS_PORT, VIP_PORT
 
 ACCESS_LOG = re.compile(r'(?P<client>[\d.]+):(?P<port>\d+) "(?P<request>[^"]*)" (?P<status>\d+) (?P<bytes>\d+) '
                         r'conn=(?P<connection>\d+) req=(?P<request_number>\d+) to=(?P<server>[\d.]+):\d+')
@@ -38,11 +39,18 @@ http {{
     scgi_temp_path {dir}/tmp/scgi;
     default_type application/octet-stream;
     add_header X-Backend {name} always;
+    # Sessions of TLS 1.2 are kept here, under an id, and not given to the client as tickets: what a sticky switch can know.
+    ssl_certificate {certificate}/certificate.pem;
+    ssl_certificate_key {certificate}/key.pem;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_session_cache shared:lab:4m;
+    ssl_session_tickets off;
 
     server {{
         # Every address of the host, as an ordinary server listens: its own, and the VIP as soon as the agent
         # has put it on lo. So agent and server may start in either order.
         listen {port};
+        listen {tls_port} ssl;
         root {content};
 
         location = / {{ default_type text/plain; return 200 "{index}"; }}
@@ -121,10 +129,19 @@ def make_nginx_directory(directory):
         (directory / name).touch(mode=0o644)
 
 
-def nginx_config(name, directory, content):
+def make_certificate(directory):
+    """A certificate of the lab's own, the same for all its servers."""
+    directory.mkdir(mode=0o700)
+    command(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "30", "-subj", "/CN=baton-lab", "-keyout", str(directory / "key.pem"),
+             "-out", str(directory / "certificate.pem")])
+
+
+def nginx_config(name, directory, content, certificate):
     """nginx.conf of one backend. `/upload` stands for any handler that reads a request's body to its end."""
     index = _INDEX.format(name=name, sizes=", ".join(content_of.SIZES)).replace("\n", "\\n")
-    return _NGINX.format(name=name, dir=directory, content=content, port=VIP_PORT, index=index)
+    return _NGINX.format(name=name, dir=directory, content=content, port=VIP_PORT, tls_port=TLS_PORT, index=index,
+                         certificate=certificate)
 
 
 def haproxy_config(address, services, backends):

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{Pool, Rule, Rules};
-use baton_core::switch::{Backend, Learned};
+use baton_core::policy::{Conditions, Pool, Rule, Rules};
+use baton_core::switch::{Backend, Learned, Service};
 use baton_core::wire::{self, Ethernet, Ipv4, MacAddress};
 use baton_core::{
     Counters, Entropy, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch, Verdict,
@@ -57,12 +57,11 @@ impl Outbox for Nowhere {
 
 fn switch(flow_count_max: usize) -> Switch {
     let snapshot = Snapshot {
-        vips: vec![Vip { address: VIP.into(), port: 80 }],
-        backends: vec![Backend { address: Ipv4Addr::new(10, 60, 0, 11).into(), usable: true }],
-        pools: vec![Pool { members: vec![BackendIndex(0)] }],
-        rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
-        error_pages: Arc::default(),
-        keys: KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key"),
+        vips: vec![Service::http(Vip { address: VIP.into(), port: 80 })],
+        backends: vec![Backend::at(Ipv4Addr::new(10, 60, 0, 11).into())],
+        pools: vec![Pool::of([BackendIndex(0)])],
+        rules: Rules::new(vec![Rule::to_pool(Conditions::default(), PoolIndex(0))]),
+        ..Snapshot::bare(KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key"))
     };
     let settings = Settings {
         network: Network { address: Ipv4Addr::new(10, 60, 0, 1), prefix_bits: 24, gateway: None },

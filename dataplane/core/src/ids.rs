@@ -15,3 +15,15 @@ pub struct PoolIndex(pub u16);
 /// Position of a held request head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HoldIndex(pub u16);
+
+/// Position of a rule, in the order they are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleIndex(pub u16);
+
+/// Position of a service class in the configuration; 0 is that of rules which name none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClassIndex(pub u8);
+
+/// Position of an answer that rules give themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AnswerIndex(pub u16);

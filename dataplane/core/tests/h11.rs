@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use baton_core::http::{Body, Fed, Framing, Head, Parsed, Unclear, parse};
+use baton_core::http::{Body, Fed, Fields, Framing, Head, Parsed, Unclear, parse};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -171,11 +171,11 @@ impl Reader {
     fn feed_head(&mut self, bytes: &[u8]) -> Result<usize, Stop> {
         let before = self.held.len();
         self.held.extend(bytes);
-        let (head, request) = match parse(&self.held) {
+        let (head, request) = match parse(&self.held, &mut Fields::default()) {
             Parsed::Partial => return Ok(bytes.len()),
             Parsed::Malformed => return Err(Stop::Malformed),
             Parsed::TooManyFields => return Err(Stop::TooManyFields),
-            Parsed::Complete(Head { method, host, path, bytes }) => {
+            Parsed::Complete(Head { method, host, path, bytes, .. }) => {
                 let (method, host, path) = (method.to_owned(), host.map(str::to_owned), path.to_owned());
                 (
                     bytes,

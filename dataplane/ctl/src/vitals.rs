@@ -24,12 +24,12 @@ impl Vitals {
     pub(crate) fn of(backend: &Backend) -> Self {
         let load = backend.load.as_ref();
         Self {
-            connections: backend.connections.or(load.map(|load| load.established)),
-            born: load.map(|load| load.born),
-            refused: load.map(|load| load.refused),
-            cpu_permille: load.map(|load| load.cpu_busy_permille),
-            latency_us: None,
-            tx_bytes: load.map(|load| load.tx_bytes),
+            connections: backend.connections.or_else(|| load?.established),
+            born: load.and_then(|load| load.born),
+            refused: load.and_then(|load| load.refused),
+            cpu_permille: load.and_then(|load| load.server_cpu_permille.or(load.cpu_busy_permille)),
+            latency_us: load.and_then(|load| Some(load.response?.mean_us.into())),
+            tx_bytes: load.and_then(|load| Some(load.traffic?.bytes_out)),
         }
     }
 }

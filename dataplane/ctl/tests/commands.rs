@@ -137,12 +137,11 @@ fn backends() -> Vec<Backend> {
         agent_release: Some("0.1.0".to_owned()),
         clock_ahead_ms: Some(0),
         load: Some(Load {
-            established: 5,
-            born: 40,
-            refused: 2,
-            cpu_busy_permille: 125,
-            rx_bytes: 1,
-            tx_bytes: 2,
+            established: Some(5),
+            born: Some(40),
+            refused: Some(2),
+            cpu_busy_permille: Some(125),
+            ..Load::default()
         }),
         pools: vec!["files".to_owned(), "all".to_owned()],
         weight: 10,

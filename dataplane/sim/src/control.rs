@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use baton_core::Snapshot;
-use baton_core::http::ErrorPages;
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{PathMatch, Pool, Rule, Rules};
-use baton_core::switch;
+use baton_core::policy::balance::PolicySettings;
+use baton_core::policy::{Conditions, Load, PathMatch, Pool, Rule, Rules};
+use baton_core::switch::{Backend, Service};
 use handoff_proto::keys::Key;
 use handoff_proto::{KeyId, KeyRing, Micros, Vip};
 
@@ -29,6 +29,8 @@ pub struct Report {
     pub is_ready: bool,
     /// Something listens at the VIP.
     pub is_healthy: bool,
+    /// Connections it has.
+    pub connections: u32,
 }
 
 /// What the switch knows of a backend.
@@ -36,12 +38,14 @@ pub struct Report {
 struct Known {
     heard: Option<Micros>,
     is_well: bool,
+    load: Option<Load>,
 }
 
 /// The switch's side of the control plane.
 pub struct Control {
     known: [Known; addresses::BACKEND_COUNT],
     rules: usize,
+    policy: PolicySettings,
     keys: KeyRing,
     published: Vec<bool>,
     has_lost_a_backend: bool,
@@ -50,21 +54,37 @@ pub struct Control {
 impl Control {
     /// Starts without having heard of anybody.
     #[must_use]
-    pub fn new(rules: usize, keys: KeyRing) -> Self {
+    pub fn new(rules: usize, policy: PolicySettings, keys: KeyRing) -> Self {
         Self {
             known: Default::default(),
             rules,
+            policy,
             keys,
             published: vec![false; addresses::BACKEND_COUNT],
             has_lost_a_backend: false,
         }
     }
 
-    /// Takes a report.
-    pub fn hear(&mut self, report: Report, now: Micros) {
+    /// Takes a report. `clock` is what the switch's own clock shows.
+    pub fn hear(&mut self, report: Report, now: Micros, clock: Micros) {
         if let Some(known) = self.known.get_mut(report.backend) {
-            *known = Known { heard: Some(now), is_well: report.is_ready && report.is_healthy };
+            let load = Load {
+                reported: clock,
+                connections: report.connections,
+                bytes_per_s: u64::from(report.connections) * 1_000,
+                packets_per_s: report.connections.into(),
+                response: Some(Micros::from_millis(report.connections.into())),
+                ..Load::default()
+            };
+            let is_well = report.is_ready && report.is_healthy;
+            *known = Known { heard: Some(now), is_well, load: Some(load) };
         }
+    }
+
+    /// What the backends last reported of their load: in this world, all of it grows with their connections.
+    #[must_use]
+    pub fn loads(&self) -> Arc<[Option<Load>]> {
+        self.known.iter().map(|known| known.load).collect()
     }
 
     /// Puts other rules in force.
@@ -107,52 +127,52 @@ impl Control {
         self.has_lost_a_backend =
             self.published.iter().zip(&usable).any(|(before, after)| *before && !*after);
         self.published = usable;
-        let (pools, rules) = rule_set(self.rules);
+        let (pools, rules) = rule_set(self.rules, &self.policy);
         let backends = (0..addresses::BACKEND_COUNT).zip(&self.published);
         Arc::new(Snapshot {
-            vips: vec![Vip { address: addresses::VIP.0.into(), port: addresses::VIP.1 }],
+            vips: vec![Service::http(Vip { address: addresses::VIP.0.into(), port: addresses::VIP.1 })],
             backends: backends
-                .map(|(number, usable)| switch::Backend {
-                    address: addresses::backend(number).into(),
+                .map(|(number, usable)| Backend {
                     usable: *usable,
+                    ..Backend::at(addresses::backend(number).into())
                 })
                 .collect(),
             pools,
             rules,
-            error_pages: Arc::new(ErrorPages::default()),
-            keys: self.keys.clone(),
+            ..Snapshot::bare(self.keys.clone())
         })
     }
 }
 
-/// Rule sets a world may have in force, by number. In all of them, every path of a script has a pool.
+/// Rule sets a world may have in force, by number, all pools under one policy. In all of them, every path of a script has a pool.
 #[must_use]
-pub fn rule_set(number: usize) -> (Vec<Pool>, Rules) {
-    let pool = |members: &[u16]| Pool { members: members.iter().copied().map(BackendIndex).collect() };
-    let rule = |class: &str, pool| Rule {
-        vip: None,
-        host: None,
-        path: Some(PathMatch::Prefix(format!("/{class}/"))),
-        pool: PoolIndex(pool),
+pub fn rule_set(number: usize, policy: &PolicySettings) -> (Vec<Pool>, Rules) {
+    let pool = |members: &[u16]| Pool {
+        policy: policy.clone(),
+        ..Pool::of(members.iter().copied().map(BackendIndex))
+    };
+    let rule = |class: &str, pool| {
+        let path = Some(PathMatch::Prefix(format!("/{class}/")));
+        Rule::to_pool(Conditions { path, ..Conditions::default() }, PoolIndex(pool))
     };
     let pools = match number {
         0 => vec![pool(&[0, 1, 2]), pool(&[0]), pool(&[2])],
         1 => vec![pool(&[2, 1]), pool(&[1]), pool(&[0])],
         _ => vec![pool(&[1, 0, 2]), pool(&[2]), pool(&[1])],
     };
-    (pools, Rules(vec![rule("files", 0), rule("video", 1), rule("routed", 2)]))
+    (pools, Rules::new(vec![rule("files", 0), rule("video", 1), rule("routed", 2)]))
 }
 
 /// Backends to which `rules` may send a request for `path`.
 #[must_use]
 pub fn backends_for(rules: usize, path: &str) -> Vec<usize> {
     // From the text of the rule set, not by the matcher under test.
-    let (pools, _) = rule_set(rules);
+    let (pools, _) = rule_set(rules, &PolicySettings::default());
     let class = path.split('/').nth(1).unwrap_or_default();
     let Some(pool) = ["files", "video", "routed"].iter().position(|known| *known == class) else {
         return Vec::new();
     };
-    pools[pool].members.iter().map(|member| usize::from(member.0)).collect()
+    pools[pool].members.iter().map(|member| usize::from(member.backend.0)).collect()
 }
 
 /// The ring of keys at a stage of their rotation: the numbers in it, the first of which tags.

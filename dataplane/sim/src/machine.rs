@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use baton_core::policy::Load;
 use baton_core::switch::{FlowView, Learned};
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Outbox, Settings, Snapshot, Switch, Verdict,
@@ -110,6 +111,20 @@ impl Machine {
         for seat in &mut self.lcores {
             seat.switch.apply(Arc::clone(snapshot), now);
         }
+    }
+
+    /// Tells all lcores what backends report.
+    pub fn take_loads(&mut self, loads: &Arc<[Option<Load>]>) {
+        for seat in &mut self.lcores {
+            seat.switch.take_loads(Arc::clone(loads));
+        }
+    }
+
+    /// Returns how many connections the lcores count at backends.
+    #[must_use]
+    pub fn counted_connections(&self) -> u64 {
+        let tallies = self.lcores.iter().flat_map(|seat| seat.switch.tallies());
+        tallies.map(|tally| u64::from(tally.connections)).sum()
     }
 
     /// Gives a frame to the lcore whose queue it falls into, and on to whom that one names; returns what the machine sends.

@@ -144,6 +144,10 @@ pub fn judge_rest(world: &World) -> Vec<Finding> {
     if world.flow_count() > 0 {
         findings.push(Finding::Leak(format!("{} flows: {}", world.flow_count(), world.flows_told())));
     }
+    if world.counted_connections() > 0 {
+        findings
+            .push(Finding::Leak(format!("{} connections counted at backends", world.counted_connections())));
+    }
     if world.held_count() > 0 {
         findings.push(Finding::Leak(format!("{} places for heads", world.held_count())));
     }
@@ -288,10 +292,10 @@ fn judge_servers(world: &World, served: &[Served<'_>], findings: &mut Vec<Findin
         }
     }
     for (ran, backends) in runs.into_iter().filter(|(_, backends)| backends.len() > 1) {
-        // What a backend has run, it forgets with everything else when it loses power (docs/LIMITS.md).
-        let is_forgotten =
-            backends.iter().all(|backend| *backend == backends[0] && world.has_lost_power(*backend));
-        if is_forgotten {
+        // What a backend has run, it forgets with everything else when it loses power (docs/LIMITS.md): then it may be run once
+        // more, there or, since what comes back refuses for a while, elsewhere.
+        let remembered = backends.iter().filter(|backend| !world.has_lost_power(**backend)).count();
+        if remembered <= 1 {
             continue;
         }
         let Ran { connection, number } = ran;

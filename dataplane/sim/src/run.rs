@@ -62,7 +62,7 @@ fn live(scenario: &Scenario, seed: u64, capture: Option<SharedCapture>) -> Repor
     let_connections_end(&mut world);
     world.slow_down();
     let deadline = world.now.plus(REST);
-    world.run_until(deadline, |world| !world.expects_anything() && oracle::judge_rest(world).is_empty());
+    world.run_until(deadline, |world| !world.expects_anything() && world.is_at_rest());
     let mut findings = oracle::judge(&world, &scenario.tolerance);
     findings.extend(oracle::judge_rest(&world));
     let counts = world.counts();

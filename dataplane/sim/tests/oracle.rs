@@ -21,7 +21,7 @@ fn good_world() -> World {
     let mut world = answered_world();
     world.slow_down();
     let deadline = world.now.plus(Micros::from_secs(1800));
-    assert!(world.run_until(deadline, |world| oracle::judge_rest(world).is_empty()));
+    assert!(world.run_until(deadline, |world| world.is_at_rest()));
     assert_eq!(findings(&world), [], "nothing is wrong yet");
     world
 }

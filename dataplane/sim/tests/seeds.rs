@@ -10,6 +10,8 @@ use baton_sim::scenario;
 const PINNED: &[(&str, u64, &str)] = &[
     ("storm", 67, "reset after 3 s, because its first segment was lost while later ones had come"),
     ("storm", 184, "the same, by a bare acknowledgment of a doubled SYN-ACK"),
+    ("storm", 700_241, "reset after 5 s, because a later segment of a repeated burst overtook the first"),
+    ("storm", 900_195, "the same"),
     (
         "everything",
         22,

@@ -1,7 +1,7 @@
 //! `baton-switch`: reads the configuration, puts the rooms together, runs until told to stop.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ use baton_core::wire::MacAddress;
 use baton_core::{Counters, Entropy, Settings, Snapshot, Switch};
 use baton_switch::config::{Config, ConfigError};
 use baton_switch::control::{
-    AdminSocket, Control, Identity, Listeners, PortReading, ReadPort, Roster, Shared, bind,
+    AdminSocket, Control, Identity, Listeners, Live, PortReading, ReadPort, Roster, Shared, bind,
 };
 use baton_switch::dpdk::{Dpdk, Lcore, Port};
 use baton_switch::metrics::{self, Sample, Scrape};
@@ -27,6 +27,7 @@ use tracing_subscriber::filter::ParseError;
     version,
     after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, or --check found no fault; 1 failed while starting or \
                   running; 2 wrong usage or configuration.\n\
+                  SIGHUP reads the configuration file again; a faulty one is refused, and the one before goes on.\n\
                   Environment: BATON_LOG sets what is logged, such as \"debug\" or \"warn,baton_switch::control=debug\" \
                   (info,capsule=warn)."
 )]
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     for warning in &config.warnings {
         warn!("{}: {warning}", arguments.config.display());
     }
-    match run(config) {
+    match run(&arguments.config, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("baton-switch: {error:#}");
@@ -93,8 +94,8 @@ fn start_log() -> Result<(), ParseError> {
     Ok(())
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
-    let Config { dpdk: dpdk_settings, core, control: listen, catalog, .. } = config;
+fn run(file: &Path, config: Config) -> anyhow::Result<()> {
+    let Config { dpdk: dpdk_settings, core, control: listen, catalog, .. } = config.clone();
     // First what fails most easily, and is undone most easily.
     let listeners = Listeners {
         agents: bind("listen", listen.listen)?,
@@ -131,8 +132,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         "baton-switch {} starts",
         env!("CARGO_PKG_VERSION"),
     );
+    let live = Live::new(file, config, clock.now());
     let read_port = port_reader(dpdk.port().clone());
-    let shared = Arc::new(Shared::new(identity, catalog, observer, Arc::clone(&mailboxes), read_port));
+    let shared = Arc::new(Shared::new(identity, live, observer, Arc::clone(&mailboxes), read_port));
     let scraped = Arc::clone(&shared);
     let scrape: Scrape = Arc::new(move || metrics::render(&Sample::take(&scraped)));
     let control = Control::start(listeners, shared, scrape).context("cannot start the control thread")?;

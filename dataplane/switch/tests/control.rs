@@ -7,26 +7,29 @@ mod admin;
 mod capture;
 #[path = "control/http.rs"]
 mod http;
+#[path = "control/orders.rs"]
+mod orders;
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use baton_core::flow::State;
-use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rule, Rules};
+use baton_core::policy::BackendIndex;
 use baton_core::switch::FlowView;
 use baton_core::wire::MacAddress;
 use baton_core::{DropReason, Snapshot};
+use baton_switch::config::Config;
 use baton_switch::control::{
-    AdminSocket, Catalog, Control, Identity, Listeners, NamedBackend, NamedPool, NamedVip, PortReading,
-    Shared, SocketFault, UNAUTHENTICATED_COUNT_MAX, bind,
+    AdminSocket, Control, Identity, Listeners, Live, Order, PortReading, Shared, SocketFault,
+    UNAUTHENTICATED_COUNT_MAX, bind,
 };
 use baton_switch::metrics::{self, Sample};
 use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, Question};
@@ -35,8 +38,8 @@ use handoff_proto::channel::Channel;
 use handoff_proto::control::{
     CONTROL_VERSION, FromAgent, FromSwitch, Load, REPORT_INTERVAL, Report, VipHealth,
 };
-use handoff_proto::keys::Key;
-use handoff_proto::{FourTuple, KeyId, KeyRing, Micros, Vip};
+use handoff_proto::keys::{Key, key_file_text};
+use handoff_proto::{FourTuple, KeyId, Micros, Vip};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
@@ -51,21 +54,40 @@ fn key() -> Key {
     Key::new(KeyId(1), [7; 32])
 }
 
-fn catalog() -> Catalog {
-    Catalog {
-        vips: vec![NamedVip { name: "web".to_owned(), vip: VIP }],
-        backends: vec![
-            NamedBackend { name: "one".to_owned(), address: Ipv4Addr::new(10, 60, 0, 11) },
-            NamedBackend { name: "far".to_owned(), address: Ipv4Addr::new(10, 61, 0, 12) },
-        ],
-        pools: vec![NamedPool {
-            name: "all".to_owned(),
-            pool: Pool { members: vec![BackendIndex(0), BackendIndex(1)] },
-        }],
-        rules: Rules(vec![Rule { vip: None, host: None, path: None, pool: PoolIndex(0) }]),
-        error_pages: Arc::default(),
-        keys: KeyRing::new(vec![key()]).expect("a good ring"),
-    }
+/// A VIP and two backends, one of them behind the gateway.
+const SERVICES: &str = r#"
+[[vip]]
+name = "web"
+address = "10.60.0.100"
+port = 80
+
+[[backend]]
+name = "one"
+address = "10.60.0.11"
+
+[[backend]]
+name = "far"
+address = "10.61.0.12"
+
+[[pool]]
+name = "all"
+backends = ["one", "far"]
+
+[[rule]]
+pool = "all"
+"#;
+
+/// Writes key file and configuration; returns the latter's path.
+fn write_files(directory: &Path, services: &str) -> PathBuf {
+    let (keys, file) = (directory.join("keys.toml"), directory.join("switch.toml"));
+    fs::write(&keys, key_file_text(KeyId(1), &[7; 32])).expect("written");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).expect("own file");
+    let text = format!(
+        "[switch]\naddress = \"10.60.0.1/24\"\ngateway = \"10.60.0.254\"\nkey_file = {keys:?}\n\
+         [dpdk]\ndevice = \"net_null0\"\n[control]\nlisten = \"10.70.0.1:7170\"\n{services}"
+    );
+    fs::write(&file, text).expect("written");
+    file
 }
 
 /// A running control thread, and what surrounds it.
@@ -76,13 +98,15 @@ struct World {
     shared: Arc<Shared>,
     mailboxes: Arc<[Mailbox]>,
     control: Control,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl World {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("new").join("switch.sock");
+        let file = write_files(directory.path(), SERVICES);
+        let config = Config::load(&file).unwrap_or_else(|error| panic!("{error}"));
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listeners = Listeners {
             agents: bind("listen", any).expect("loopback"),
@@ -103,7 +127,7 @@ impl World {
         let mailboxes: Arc<[Mailbox]> = (0..LCORE_COUNT).map(|_| Mailbox::default()).collect();
         let shared = Arc::new(Shared::new(
             identity,
-            Arc::new(catalog()),
+            Live::new(&file, config, clock.now()),
             Observer::new(clock, views.collect()),
             Arc::clone(&mailboxes),
             Box::new(|| Ok(PortReading::default())),
@@ -111,7 +135,7 @@ impl World {
         let scraped = Arc::clone(&shared);
         let scrape = Arc::new(move || metrics::render(&Sample::take(&scraped)));
         let control = Control::start(listeners, Arc::clone(&shared), scrape).expect("a thread");
-        Self { agents, metrics, socket, shared, mailboxes, control, _directory: directory }
+        Self { agents, metrics, socket, shared, mailboxes, control, directory }
     }
 
     /// Waits until lcore 0 is told something of which `wanted` holds.
@@ -215,7 +239,7 @@ impl Agent {
             ready: true,
             reasons: Vec::new(),
             health: vec![VipHealth { vip: VIP, healthy, why: None }],
-            load: Load { established: 3, ..Load::default() },
+            load: Load { established: Some(3), ..Load::default() },
         }))
     }
 }
@@ -256,6 +280,7 @@ fn play_lcores(world: &World, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
                         reply.send(room).expect("control waits");
                     }
                     Some(Question::Conflict { reply }) => drop(reply.send(None)),
+                    Some(Question::Explain { .. } | Question::Dispatched { .. }) => {} // nobody asks here
                     None => {}
                 }
                 letters.leave();
@@ -305,6 +330,44 @@ fn an_agent_that_comes_back_speaks_for_its_backend() {
 }
 
 #[test]
+fn a_hangup_reloads_the_file_and_only_who_is_taken_out_is_turned_away() {
+    let world = World::start();
+    let (mut one, _) = Agent::connect(&world, &key(), "one", [10, 60, 0, 11]);
+    let (mut far, _) = Agent::connect(&world, &key(), "far", [10, 61, 0, 12]);
+    one.report(true).expect("answered");
+    far.report(true).expect("answered");
+    world.await_snapshot(|snapshot| snapshot.backends.iter().all(|backend| backend.usable));
+    let without = SERVICES.replace("[[backend]]\nname = \"far\"\naddress = \"10.61.0.12\"\n", "");
+    write_files(world.directory.path(), &without.replace("[\"one\", \"far\"]", "[\"one\"]"));
+    hang_up();
+    await_that("the reload", || {
+        let snapshot = world.mailboxes[0].letters().and_then(|letters| letters.snapshot());
+        one.report(true).expect("its session goes on");
+        snapshot
+            .is_some_and(|snapshot| snapshot.backends.iter().map(|backend| backend.usable).eq([true, false]))
+    });
+    let Ok(FromSwitch::Turned { why }) = far.report(true) else { panic!("taken") };
+    assert_eq!(why, "the operator took backend \"far\" out of the switch's configuration");
+
+    // A faulty one changes nothing.
+    write_files(world.directory.path(), &SERVICES.replace("pool = \"all\"", "pool = \"al\""));
+    world.shared.carry_out(&Order::Reload).expect_err("refused");
+    assert!(matches!(one.report(true), Ok(FromSwitch::Time { .. })));
+    assert_eq!(world.shared.live.running().generation, 2);
+    world.control.stop();
+}
+
+/// Sends this process the signal, of which it does not die even if no control has asked for it yet.
+fn hang_up() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let context = runtime.enter();
+    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).expect("a handler");
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::HUP)
+        .expect("own process");
+    drop((hangups, context));
+}
+
+#[test]
 fn strangers_and_misfits_are_turned_away() {
     let world = World::start();
     let (_, refused) = Agent::connect(&world, &Key::new(KeyId(1), [8; 32]), "one", [10, 60, 0, 11]);
@@ -350,7 +413,7 @@ fn operators_are_answered() {
     assert_eq!(backends[0].next_hop_mac.as_deref(), Some("02:00:00:00:00:0b"));
     assert_eq!(backends[1].next_hop_mac.as_deref(), Some("02:00:00:00:00:fe"), "by way of the gateway");
     assert!(backends[0].usable && backends[0].reasons.is_empty() && backends[0].report_age_ms.is_some());
-    assert_eq!(backends[0].load.map(|load| load.established), Some(3));
+    assert_eq!(backends[0].load.and_then(|load| load.established), Some(3));
     assert!(!backends[1].usable && backends[1].reasons.len() == 1);
 
     for (limit, expected) in [(1, 1), (3, 3), (10_000, 4)] {
@@ -410,7 +473,7 @@ fn the_admin_socket_is_private_replaced_when_stale_and_removed_at_the_end() {
     let socket = world.socket.clone();
     assert_eq!(fs::metadata(&socket).expect("there").permissions().mode() & 0o777, 0o600);
     assert!(matches!(AdminSocket::bind(&socket), Err(SocketFault::InUse(_))));
-    let directory = world._directory;
+    let directory = world.directory;
     world.control.stop();
     assert!(!socket.exists());
 

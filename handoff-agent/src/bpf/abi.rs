@@ -2,8 +2,9 @@
 //!
 //! `tests/abi.rs` compares these with the types in the compiled object.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
+use handoff_proto::tls::SESSION_ID_BYTES_MAX;
 use handoff_proto::{FourTuple, TagKey, Vip};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -110,6 +111,12 @@ impl VipKey {
         };
         Self { address, port: vip.port.to_be_bytes(), zero: [0; 2] }
     }
+
+    /// Returns the VIP.
+    pub fn vip(&self) -> Vip {
+        let address = Ipv6Addr::from(self.address).to_canonical();
+        Vip { address, port: u16::from_be_bytes(self.port) }
+    }
 }
 
 /// `struct flow_key`: the canonical form of a 4-tuple.
@@ -140,6 +147,11 @@ pub enum RecordState {
     Healing = 5,
 }
 
+/// A record of the self-test's own connection.
+pub const RECORD_SELF_TEST: u8 = 1 << 0;
+/// A record of a connection whose server has sent its first bytes.
+pub const RECORD_SPOKEN: u8 = 1 << 1;
+
 /// `struct record`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable)]
@@ -154,8 +166,69 @@ pub struct Record {
     pub detail: u16,
     /// Heals or repeated queueing so far.
     pub tries: u8,
-    /// 1 for the self-test's own.
-    pub self_test: u8,
+    /// `RECORD_*`.
+    pub flags: u8,
+    /// `CLOCK_MONOTONIC` when the client's last bytes came that no answer followed yet, microseconds; 0 for none.
+    pub asked_us: u64,
+}
+
+/// `struct traffic`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable)]
+pub struct Traffic {
+    /// TCP payload of clients.
+    pub bytes_in: u64,
+    /// Packets of clients.
+    pub packets_in: u64,
+    /// TCP payload of servers.
+    pub bytes_out: u64,
+    /// Packets of servers.
+    pub packets_out: u64,
+    /// First bytes of the server after bytes of the client.
+    pub answers: u64,
+    /// How long these took, microseconds, summed.
+    pub answer_us: u64,
+}
+
+impl Traffic {
+    /// Returns both together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self {
+            bytes_in: self.bytes_in.wrapping_add(other.bytes_in),
+            packets_in: self.packets_in.wrapping_add(other.packets_in),
+            bytes_out: self.bytes_out.wrapping_add(other.bytes_out),
+            packets_out: self.packets_out.wrapping_add(other.packets_out),
+            answers: self.answers.wrapping_add(other.answers),
+            answer_us: self.answer_us.wrapping_add(other.answer_us),
+        }
+    }
+}
+
+/// `struct session`: what the `sessions` ring gives.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoBytes, FromBytes, Immutable)]
+pub struct Session {
+    /// Where the server listens.
+    pub vip: VipKey,
+    /// Bytes of the id.
+    pub length: u8,
+    /// Padding made visible.
+    pub zero: [u8; 3],
+    /// The id, and zeros behind it.
+    pub id: [u8; SESSION_ID_BYTES_MAX],
+}
+
+/// `struct sockets`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable)]
+pub struct Sockets {
+    /// Established connections at the VIPs, since counting began.
+    pub open: i64,
+    /// Inode number of the network namespace whose sockets count; 0 for none.
+    pub namespace: u32,
+    /// Padding made visible.
+    pub zero: u32,
 }
 
 /// `struct window`.
@@ -181,6 +254,9 @@ const _: () = {
     assert!(size_of::<KeyEntry>() == 24);
     assert!(size_of::<VipKey>() == 20);
     assert!(size_of::<FlowKey>() == 40);
-    assert!(size_of::<Record>() == 24);
+    assert!(size_of::<Record>() == 32);
+    assert!(size_of::<Traffic>() == 48);
+    assert!(size_of::<Session>() == 56);
+    assert!(size_of::<Sockets>() == 16);
     assert!(size_of::<Window>() == 48);
 };

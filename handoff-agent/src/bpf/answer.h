@@ -7,7 +7,7 @@
 #ifndef BATON_ANSWER_H
 #define BATON_ANSWER_H
 
-#include "packet.h"
+#include "measure.h"
 
 #define TTL 64
 /* By how much reports on plain packets are dated back: the switch takes nothing from its future. */

@@ -5,7 +5,7 @@ use std::path::Path;
 use libbpf_rs::Link;
 use libbpf_rs::query::LinkTypeInfo;
 
-use super::{BpfError, PROGRAM_EGRESS, PROGRAM_INGRESS, Programs, lock, pins};
+use super::{BpfError, PROGRAM_EGRESS, PROGRAM_INGRESS, PROGRAM_SOCKETS, Programs, lock, pins};
 use crate::sys::tcx;
 
 pub use crate::sys::tcx::Direction;
@@ -92,6 +92,17 @@ pub fn attach_unpinned(
 ) -> Result<Link, BpfError> {
     tcx::attach(&mut programs.program(program)?, interface, direction)
         .map_err(BpfError::libbpf(format!("attaching to {direction} of interface {interface}")))
+}
+
+/// Counts connections as they open and close, in `Maps::sockets`, for as long as the returned link lives.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn watch_sockets(programs: &Programs) -> Result<Link, BpfError> {
+    programs
+        .program(PROGRAM_SOCKETS)?
+        .attach_trace()
+        .map_err(BpfError::libbpf("attaching to the tracepoint inet_sock_set_state"))
 }
 
 /// Removes what an agent pinned in `pin_dir`, links first, and the directory. Nothing pinned is fine.

@@ -20,6 +20,14 @@ static __always_inline int deliver(struct __sk_buff *skb, enum counter which)
 	return VERDICT_PASS;
 }
 
+/* The same with a segment of a client, which counts, and has its server asked something. */
+static __always_inline int deliver_segment(struct __sk_buff *skb, struct message *m, enum counter which)
+{
+	if (!m->self_test)
+		count_in(m->vip, m->record, payload_of(skb, &m->ip, &m->tcp), 1);
+	return deliver(skb, which);
+}
+
 /* Puts the packet, as it is, behind those that wait in this CPU's backlog. */
 static __always_inline int requeue(struct __sk_buff *skb, struct message *m)
 {
@@ -80,7 +88,8 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 		.generation = m->generation,
 		.changed_us = m->now_us,
 		.state = RECORD_ASSIGNED,
-		.self_test = m->self_test,
+		.flags = m->self_test ? RECORD_SELF_TEST : 0,
+		.asked_us = payload_of(skb, &m->ip, &m->tcp) ? m->now_us : 0,
 	};
 	struct bpf_tcp_req_attrs attrs = {};
 	bool again = record != NULL;
@@ -105,6 +114,7 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 			return drop(stored);
 		}
 		again = true;
+		m->record = NULL; /* another stands in its place, and has in it what the server is asked */
 		attributes(&attrs, &m->header);
 		if (!listener || bpf_sk_assign_tcp_reqsk(skb, (struct sock *)listener, &attrs, sizeof(attrs)))
 			detail = DETAIL_KERNEL_REFUSED;
@@ -119,7 +129,7 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 		return deliver(skb, COUNT_self_test_assigned);
 	if (waited)
 		count(COUNT_unborn);
-	return deliver(skb, repeated ? COUNT_assigned_again : COUNT_assigned);
+	return deliver_segment(skb, m, repeated ? COUNT_assigned_again : COUNT_assigned);
 }
 
 /* Makes the packet, taken out of the tunnel, a RST that fits the old socket exactly: it ends without a word. */

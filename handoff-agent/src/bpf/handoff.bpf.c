@@ -12,6 +12,7 @@
 
 #include "kernel.h"
 #include "asked.h"
+#include "session.h"
 
 /* Serial order of two generations: negative if the message's is older than the record's. */
 static __always_inline __s64 order(const struct message *m, const struct record *record)
@@ -51,7 +52,7 @@ static __always_inline bool is_own(const struct message *m, const struct met *me
 	return sent <= WINDOW_MAX && (behind <= WINDOW_MAX || (!base && -behind <= WINDOW_MAX));
 }
 
-/* A client packet of an unconfirmed flow meets a live socket. */
+/* A client packet of an unconfirmed flow meets a live socket. `record` is a copy of what was found of it. */
 static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message *m, const struct record *record,
 					   const struct met *met)
 {
@@ -59,7 +60,7 @@ static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message
 	__s64 newer;
 
 	if (!record)
-		return is_own(m, met) ? deliver(skb, COUNT_delivered_unrecorded) : occupied(skb, m);
+		return is_own(m, met) ? deliver_segment(skb, m, COUNT_delivered_unrecorded) : occupied(skb, m);
 	newer = order(m, record);
 	if (newer < 0)
 		return gone(skb, m, DETAIL_OLD_GENERATION, record->generation);
@@ -68,7 +69,7 @@ static __always_inline int handoff_to_live(struct __sk_buff *skb, struct message
 		return answer(skb, m, TYPE_REFUSED, record->detail);
 	}
 	if (newer == 0 && record->state != RECORD_HEALING)
-		return deliver(skb, COUNT_delivered);
+		return deliver_segment(skb, m, COUNT_delivered);
 	if (record->state == RECORD_REFUSED && record->detail == DETAIL_OCCUPIED)
 		return occupied(skb, m);
 	if (!base || !may_create(m))
@@ -88,14 +89,14 @@ static __always_inline int handoff_to_time_wait(struct __sk_buff *skb, struct me
 		return answer(skb, m, TYPE_REFUSED, record->detail);
 	}
 	if (!record && is_own(m, met))
-		return deliver(skb, COUNT_delivered_unrecorded);
+		return deliver_segment(skb, m, COUNT_delivered_unrecorded);
 	if (newer > 0 || (newer == 0 && record->state == RECORD_HEALING)) {
 		if (base && may_create(m))
 			return heal(skb, m, record, met->rcv_nxt);
 		if (record)
 			return drop(COUNT_not_base);
 	}
-	return deliver(skb, COUNT_delivered_time_wait);
+	return deliver_segment(skb, m, COUNT_delivered_time_wait);
 }
 
 /* A client packet of an unconfirmed flow meets no socket; `sock` is the listener or NULL, and is released here. */
@@ -139,6 +140,7 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 
 	if (found)
 		known = *found;
+	m->record = found;
 	sock = lookup(skb, &m->flow);
 	look_at(sock, &met);
 	/* Its answers may leave by another interface, unseen by baton_egress. */
@@ -156,12 +158,15 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 		return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
 	case BPF_TCP_NEW_SYN_RECV: /* a handshake of the kernel's own, over some other interface */
 		if (handoff)
-			return record && order(m, record) <= 0 ? handoff_to_live(skb, m, record, &met) : occupied(skb, m);
+			return record && order(m, record) <= 0 ? handoff_to_live(skb, m, record, &met)
+							       : occupied(skb, m);
 		return gone(skb, m, DETAIL_NO_SOCKET, record ? record->generation : m->generation);
 	case BPF_TCP_TIME_WAIT:
-		return handoff ? handoff_to_time_wait(skb, m, record, &met) : deliver(skb, COUNT_delivered_time_wait);
+		return handoff ? handoff_to_time_wait(skb, m, record, &met)
+			       : deliver_segment(skb, m, COUNT_delivered_time_wait);
 	default:
-		return handoff ? handoff_to_live(skb, m, record, &met) : deliver(skb, COUNT_delivered);
+		return handoff ? handoff_to_live(skb, m, record, &met)
+			       : deliver_segment(skb, m, COUNT_delivered);
 	}
 }
 
@@ -205,7 +210,7 @@ static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer
  */
 static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 {
-	__u32 ip_header = (ip->version_length & 15) * 4, state;
+	__u32 ip_header = (ip->version_length & 15) * 4, state, vip;
 	struct record *record;
 	struct flow_key flow;
 	struct bpf_sock *sock;
@@ -213,11 +218,12 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 
 	map_address(flow.vip, ip->destination);
 	if (ip->fragment & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
-		return is_vip(flow.vip, 0) ? drop(COUNT_plain_fragment) : VERDICT_NEXT;
+		return vip_at(flow.vip, 0) ? drop(COUNT_plain_fragment) : VERDICT_NEXT;
 	if (bpf_skb_load_bytes(skb, OUTER_AT + ip_header, &tcp, sizeof(tcp)))
 		return VERDICT_NEXT; /* no TCP header: the stack drops it */
 	flow_of(&flow, ip, tcp.source, tcp.destination);
-	if (!is_vip(flow.vip, flow.vip_port))
+	vip = vip_at(flow.vip, flow.vip_port);
+	if (!vip)
 		return VERDICT_NEXT;
 	sock = lookup(skb, &flow);
 	state = sock ? sock->state : BPF_TCP_CLOSE;
@@ -227,6 +233,7 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 		record = bpf_map_lookup_elem(&records, &flow);
 		if (record)
 			note_birth(&flow, record); /* as in decide() */
+		count_in(vip, record, payload_of(skb, ip, &tcp), packets_of(skb));
 		return VERDICT_NEXT;
 	}
 	count(COUNT_plain_no_socket);
@@ -253,31 +260,45 @@ int baton_ingress(struct __sk_buff *skb)
 	}
 }
 
-/* Watches for the first segment of a socket: success of the handoff call alone does not mean that one exists. */
+/*
+ * Watches what the servers at the VIPs say: the first segment of a socket, since success of the handoff call alone does
+ * not mean that one exists; how fast they answer; the TLS sessions they name.
+ */
 SEC("tcx/egress")
 int baton_egress(struct __sk_buff *skb)
 {
-	struct flow_key flow;
+	struct {
+		struct ipv4 ip;
+		struct tcp tcp;
+	} start;
+	__u32 ip_header, payload, vip;
 	struct record *record;
-	struct outer start; /* of the TCP header only the ports are read as such */
-	struct tcp tcp;
-	struct ipv4 *ip = &start.ip;
+	struct flow_key flow;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, OUTER_AT, &start, sizeof(start)) || ip->protocol != PROTOCOL_TCP)
+	if (skb->protocol != bpf_htons(ETH_P_IP) || bpf_skb_load_bytes(skb, OUTER_AT, &start, sizeof(start)) ||
+	    start.ip.protocol != PROTOCOL_TCP)
 		return VERDICT_NEXT;
-	map_address(flow.vip, ip->source);
-	if (!is_vip(flow.vip, 0) ||
-	    bpf_skb_load_bytes(skb, OUTER_AT + (ip->version_length & 15) * 4, &tcp, sizeof(tcp)) ||
-	    (tcp.flags & (TCP_RST | TCP_ACK)) == TCP_RST)
+	ip_header = (start.ip.version_length & 15) * 4;
+	if (ip_header != sizeof(struct ipv4) &&
+	    bpf_skb_load_bytes(skb, OUTER_AT + ip_header, &start.tcp, sizeof(start.tcp)))
+		return VERDICT_NEXT;
+	map_address(flow.vip, start.ip.source);
+	vip = vip_at(flow.vip, start.tcp.source);
+	if (!vip || (start.tcp.flags & (TCP_RST | TCP_ACK)) == TCP_RST)
 		return VERDICT_NEXT; /* a RST in answer to a packet without a socket; that of a socket has ACK */
-	map_address(flow.client, ip->destination);
-	flow.client_port = tcp.destination;
-	flow.vip_port = tcp.source;
+	map_address(flow.client, start.ip.destination);
+	flow.client_port = start.tcp.destination;
+	flow.vip_port = start.tcp.source;
 	flow.zero = 0;
 	record = bpf_map_lookup_elem(&records, &flow);
 	if (record)
 		note_birth(&flow, record);
+	payload = payload_of(skb, &start.ip, &start.tcp);
+	count_out(vip, record, payload, packets_of(skb));
+	if (record && payload && !(record->flags & (RECORD_SPOKEN | RECORD_SELF_TEST))) {
+		record->flags |= RECORD_SPOKEN;
+		learn_session(skb, &flow, OUTER_AT + ip_header + (start.tcp.offset >> 4) * 4, payload);
+	}
 	return VERDICT_NEXT;
 }
 
@@ -296,6 +317,30 @@ int baton_self_test(struct __sk_buff *skb)
 	    outer.ip.source != s->self_test_client)
 		return VERDICT_DROP;
 	return bpf_redirect(s->interface, BPF_F_INGRESS);
+}
+
+/*
+ * Counts established connections at the VIPs: a dump of all sockets takes a millisecond for every thousand of them. IPv4
+ * clients of an IPv6 listener have IPv6 sockets, and their IPv4 address stands in them all the same.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int baton_sockets(__u64 *arguments)
+{
+	const struct sock *sock = (const struct sock *)arguments[0];
+	bool was_open = arguments[1] == BPF_TCP_ESTABLISHED, is_open = arguments[2] == BPF_TCP_ESTABLISHED;
+	struct sockets *all;
+	__be32 address[4];
+	__u32 entry = 0;
+
+	if (was_open == is_open || sock->sk_protocol != PROTOCOL_TCP)
+		return 0;
+	all = bpf_map_lookup_elem(&sockets, &entry);
+	if (!all || sock->__sk_common.skc_net.net->ns.inum != all->namespace)
+		return 0;
+	map_address(address, sock->__sk_common.skc_rcv_saddr);
+	if (vip_at(address, bpf_htons(sock->__sk_common.skc_num)))
+		__sync_fetch_and_add(&all->open, is_open ? 1 : -1);
+	return 0;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -83,12 +83,17 @@ struct flow_key {
 	__u32 zero;
 } __attribute__((aligned(8)));
 
-/* Key of the `vips` map. With port 0 it stands for the address at any port. */
+/*
+ * Key of the `vips` map; the value is one more than the VIP's place in `traffic`. With port 0 it stands for the address at
+ * any port, and the value says nothing.
+ */
 struct vip_key {
 	__be32 address[4];
 	__be16 port;
 	__u16 zero;
 };
+
+#define VIPS_MAX 64 /* handoff_proto::control */
 
 /* Key of the `keys` map is the key id; one more entry holds the key of the self-test. */
 #define KEY_SELF_TEST 256
@@ -130,6 +135,11 @@ enum record_state {
 	RECORD_HEALING = 5, /* an older socket was reset to make room */
 };
 
+enum record_flag {
+	RECORD_SELF_TEST = 1 << 0, /* the self-test's own: it counts as no connection */
+	RECORD_SPOKEN = 1 << 1, /* its server has sent its first bytes */
+};
+
 /* Value of the `records` map: the highest generation used for a 4-tuple. */
 struct record {
 	__u64 generation;
@@ -137,7 +147,8 @@ struct record {
 	__u32 state; /* enum record_state */
 	__u16 detail; /* of a refusal: enum detail */
 	__u8 tries; /* heals or repeated queueing so far */
-	__u8 self_test; /* 1 for the self-test's own: it counts as no connection */
+	__u8 flags; /* enum record_flag */
+	__u64 asked_us; /* CLOCK_MONOTONIC when the client's last bytes came that no answer followed yet; 0 for none */
 };
 
 enum counter {
@@ -150,6 +161,33 @@ enum counter {
 /* The one entry of the `counters` map, per CPU. */
 struct counters {
 	__u64 values[COUNTERS_LENGTH];
+};
+
+/* What VIPs received, sent and answered: an entry of the `traffic` map, per CPU. */
+struct traffic {
+	__u64 bytes_in; /* TCP payload */
+	__u64 packets_in;
+	__u64 bytes_out;
+	__u64 packets_out;
+	__u64 answers; /* first bytes of the server after bytes of the client */
+	__u64 answer_us; /* how long these took, summed */
+};
+
+#define SESSION_ID_BYTES_MAX 32 /* RFC 5246, section 7.4.1.2 */
+
+/* A TLS session a server named: what the `sessions` ring gives the agent. */
+struct session {
+	struct vip_key vip;
+	__u8 length; /* of the id, 1 to SESSION_ID_BYTES_MAX */
+	__u8 zero[3];
+	__u8 id[SESSION_ID_BYTES_MAX];
+};
+
+/* The one entry of the `sockets` map. */
+struct sockets {
+	__s64 open; /* established connections at the VIPs, since the agent last began to count */
+	__u32 namespace; /* inode number of the network namespace whose sockets count; 0 for none */
+	__u32 zero;
 };
 
 /*

@@ -10,12 +10,29 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
+	__be32 skc_rcv_saddr;
+	__u16 skc_num;
+	possible_net_t skc_net;
 	__u32 skc_tw_rcv_nxt;
 	__u32 skc_tw_snd_nxt;
 };
 
 struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 };

@@ -21,7 +21,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256); /* two for each of at most 64 VIPs, and room to exchange them */
+	__uint(max_entries, 4 * VIPS_MAX); /* two for each VIP, and room to exchange them */
 	__type(key, struct vip_key);
 	__type(value, __u32);
 } vips SEC(".maps");
@@ -67,6 +67,26 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, VIPS_MAX);
+	__type(key, __u32);
+	__type(value, struct traffic);
+} traffic SEC(".maps");
+
+/* A thousand sessions: an agent that is there fetches them as they come. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 65536);
+} sessions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sockets);
+} sockets SEC(".maps");
+
 static __always_inline void count(enum counter which)
 {
 	__u32 entry = 0;
@@ -89,11 +109,13 @@ static __always_inline struct settings *current_settings(void)
 	return bpf_map_lookup_elem(&settings, &entry);
 }
 
-static __always_inline bool is_vip(const __be32 *address, __be16 port)
+/* Returns one more than the place of a VIP in `traffic`; 0 if it is not served here. */
+static __always_inline __u32 vip_at(const __be32 *address, __be16 port)
 {
 	struct vip_key key = { .address = { address[0], address[1], address[2], address[3] }, .port = port };
+	__u32 *place = bpf_map_lookup_elem(&vips, &key);
 
-	return bpf_map_lookup_elem(&vips, &key) != NULL;
+	return place ? *place : 0;
 }
 
 /* IPv4 addresses stand as IPv4-mapped IPv6 ones. */
@@ -246,7 +268,7 @@ static __noinline void note_birth(const struct flow_key *flow, const struct reco
 	known = bpf_map_lookup_elem(&records, flow);
 	born = known && known->generation == generation &&
 	       __sync_val_compare_and_swap(&known->state, RECORD_ASSIGNED, RECORD_BORN) == RECORD_ASSIGNED;
-	self_test = known && known->self_test;
+	self_test = known && known->flags & RECORD_SELF_TEST;
 	unlock_record(lock);
 	if (born)
 		count(self_test ? COUNT_self_test_born : COUNT_born);

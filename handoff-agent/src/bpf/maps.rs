@@ -2,22 +2,34 @@
 
 use std::path::Path;
 
+use handoff_proto::control::VIPS_MAX;
 use handoff_proto::{FourTuple, KeyRing, TagKey, Vip};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::BpfError;
 use super::abi::{
-    COUNTERS, Counter, FlowKey, KEY_SELF_TEST, KEYS_ENTRIES, KeyEntry, Record, Settings, VipKey, Window,
+    COUNTERS, Counter, FlowKey, KEY_SELF_TEST, KEYS_ENTRIES, KeyEntry, Record, Settings, Sockets, Traffic,
+    VipKey, Window,
 };
 
 /// The maps, by the names they are pinned under.
-pub(super) const NAMES: [&str; 7] =
-    ["settings", "keys", "vips", "records", "record_locks", "window", "counters"];
+pub(super) const NAMES: [&str; 10] = [
+    "settings",
+    "keys",
+    "vips",
+    "records",
+    "record_locks",
+    "window",
+    "counters",
+    "traffic",
+    "sessions",
+    "sockets",
+];
 
 const ONLY_ENTRY: [u8; 4] = 0u32.to_ne_bytes();
-/// Value of every entry in `vips`.
-const SERVED: [u8; 4] = 1u32.to_ne_bytes();
+/// Value of the entries in `vips` that stand for any port.
+const ANY_PORT: u32 = 1;
 
 /// Handles to the maps of loaded or pinned programs.
 pub struct Maps {
@@ -27,6 +39,9 @@ pub struct Maps {
     records: MapHandle,
     window: MapHandle,
     counters: MapHandle,
+    traffic: MapHandle,
+    sessions: MapHandle,
+    sockets: MapHandle,
 }
 
 impl Maps {
@@ -63,10 +78,13 @@ impl Maps {
         Ok(Self {
             settings: sized("settings", size_of::<Settings>())?,
             keys: sized("keys", size_of::<KeyEntry>())?,
-            vips: sized("vips", SERVED.len())?,
+            vips: sized("vips", size_of::<u32>())?,
             records: sized("records", size_of::<Record>())?,
             window: sized("window", size_of::<Window>())?,
             counters: sized("counters", COUNTERS.len() * size_of::<u64>())?,
+            traffic: sized("traffic", size_of::<Traffic>())?,
+            sessions: sized("sessions", 0)?,
+            sockets: sized("sockets", size_of::<Sockets>())?,
         })
     }
 
@@ -119,20 +137,95 @@ impl Maps {
         write(&self.keys, "keys", &id.to_ne_bytes(), entry.as_bytes())
     }
 
-    /// Makes exactly these VIPs served.
+    /// Makes exactly these VIPs served, at most [`VIPS_MAX`]. One that was served before keeps its place in `traffic`, and
+    /// what was counted there.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn set_vips(&self, vips: &[Vip]) -> Result<(), BpfError> {
-        let any_port = |vip: &Vip| VipKey::of(Vip { port: 0, ..*vip });
-        let wanted: Vec<VipKey> = vips.iter().flat_map(|vip| [VipKey::of(*vip), any_port(vip)]).collect();
-        for key in &wanted {
-            write(&self.vips, "vips", key.as_bytes(), &SERVED)?;
+        let mut taken = [false; VIPS_MAX];
+        let mut places: Vec<Option<u32>> = Vec::new();
+        for vip in vips {
+            let place = self.place_of(*vip)?;
+            let free = place.and_then(|place| taken.get_mut(usize::try_from(place).ok()?));
+            // Two of one place: written by an agent that gave none.
+            let kept = free.is_some_and(|is_taken| !std::mem::replace(is_taken, true));
+            places.push(place.filter(|_| kept));
         }
+        for (vip, place) in vips.iter().zip(places) {
+            let place = match place {
+                Some(place) => place,
+                None => self.clear_place(&mut taken)?,
+            };
+            write(&self.vips, "vips", VipKey::of(*vip).as_bytes(), &(place + 1).to_ne_bytes())?;
+        }
+        let any_port = |vip: &Vip| VipKey::of(Vip { port: 0, ..*vip });
+        for key in vips.iter().map(any_port) {
+            write(&self.vips, "vips", key.as_bytes(), &ANY_PORT.to_ne_bytes())?;
+        }
+        let wanted: Vec<VipKey> = vips.iter().flat_map(|vip| [VipKey::of(*vip), any_port(vip)]).collect();
         for key in self.vips.keys().filter(|key| !wanted.iter().any(|want| want.as_bytes() == &key[..])) {
             self.vips.delete(&key).map_err(BpfError::libbpf("deleting from the map `vips`"))?;
         }
         Ok(())
+    }
+
+    /// Returns the place of a served VIP in `traffic`.
+    fn place_of(&self, vip: Vip) -> Result<Option<u32>, BpfError> {
+        let value: Option<u32> = read(&self.vips, "vips", VipKey::of(vip).as_bytes())?;
+        Ok(value.and_then(|value| value.checked_sub(1)))
+    }
+
+    /// Takes a place of `traffic` that nobody has, with nothing counted in it.
+    fn clear_place(&self, taken: &mut [bool; VIPS_MAX]) -> Result<u32, BpfError> {
+        let free = taken.iter().position(|is_taken| !is_taken).ok_or(BpfError::Form("traffic"))?;
+        taken[free] = true;
+        let place = u32::try_from(free).map_err(|_| BpfError::Form("traffic"))?;
+        let processors = libbpf_rs::num_possible_cpus().map_err(BpfError::libbpf("counting processors"))?;
+        let zero = vec![vec![0; size_of::<Traffic>()]; processors];
+        self.traffic
+            .update_percpu(&place.to_ne_bytes(), &zero, MapFlags::ANY)
+            .map_err(BpfError::libbpf("writing the map `traffic`"))?;
+        Ok(place)
+    }
+
+    /// Reads what a VIP received, sent and answered, summed over the processors; `None` if it is not served.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn traffic(&self, vip: Vip) -> Result<Option<Traffic>, BpfError> {
+        let Some(place) = self.place_of(vip)? else { return Ok(None) };
+        let per_cpu = self
+            .traffic
+            .lookup_percpu(&place.to_ne_bytes(), MapFlags::ANY)
+            .map_err(BpfError::libbpf("reading the map `traffic`"))?
+            .ok_or(BpfError::Form("traffic"))?;
+        let mut sum = Traffic::default();
+        for cpu in per_cpu {
+            sum = sum.with(Traffic::read_from_bytes(&cpu).map_err(|_| BpfError::Form("traffic"))?);
+        }
+        Ok(Some(sum))
+    }
+
+    /// The ring of TLS sessions.
+    pub(super) const fn sessions(&self) -> &MapHandle {
+        &self.sessions
+    }
+
+    /// Reads how many connections were opened and closed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn sockets(&self) -> Result<Sockets, BpfError> {
+        read(&self.sockets, "sockets", &ONLY_ENTRY)?.ok_or(BpfError::Form("sockets"))
+    }
+
+    /// Begins to count the connections of a network namespace, from 0.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_sockets(&self, sockets: &Sockets) -> Result<(), BpfError> {
+        write(&self.sockets, "sockets", &ONLY_ENTRY, sockets.as_bytes())
     }
 
     /// Reads what is known of a 4-tuple.

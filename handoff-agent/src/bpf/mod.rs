@@ -6,6 +6,7 @@
 pub mod abi;
 mod attach;
 mod maps;
+mod sessions;
 mod steering;
 
 use std::path::{Path, PathBuf};
@@ -17,8 +18,9 @@ use self::abi::RECORDS_NOT_BEGUN;
 use crate::sys::lock::Lock;
 use crate::sys::mounts;
 
-pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached};
+pub use attach::{Attachment, Direction, attach_unpinned, detach, is_attached, watch_sockets};
 pub use maps::{Counters, Maps};
+pub use sessions::{NamedSession, SessionRing};
 pub use steering::Steering;
 
 /// The compiled programs.
@@ -30,6 +32,8 @@ pub const PROGRAM_INGRESS: &str = "baton_ingress";
 pub const PROGRAM_EGRESS: &str = "baton_egress";
 /// Program for the ingress of the self-test's interface.
 pub const PROGRAM_SELF_TEST: &str = "baton_self_test";
+/// Program for the kernel's tracepoint of changes of TCP states.
+pub const PROGRAM_SOCKETS: &str = "baton_sockets";
 
 /// Why the BPF programs cannot be used. Messages say the whole cause: there is no further source.
 #[derive(Debug, Error)]

@@ -29,8 +29,10 @@ struct message {
 	struct flow_key flow;
 	struct tag_key *key;
 	struct settings *settings;
+	struct record *record; /* of the flow, as found before anything was made of the message */
 	__u64 now_us; /* CLOCK_MONOTONIC */
 	__u64 generation;
+	__u8 vip; /* see vip_at(): at most VIPS_MAX */
 	bool self_test;
 	bool clock_known;
 };
@@ -208,7 +210,8 @@ static __noinline int message_fault(struct __sk_buff *skb, struct message *m)
 	fault = m->header.type == TYPE_ICMP ? icmp_fault(skb, m) : inner_fault(m);
 	if (fault >= 0)
 		return fault;
-	if (!is_vip(m->flow.vip, m->flow.vip_port))
+	m->vip = vip_at(m->flow.vip, m->flow.vip_port);
+	if (!m->vip)
 		return COUNT_not_a_vip;
 	entry = m->self_test ? KEY_SELF_TEST : m->header.key_id;
 	m->key = bpf_map_lookup_elem(&keys, &entry);

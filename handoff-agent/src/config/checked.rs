@@ -19,6 +19,8 @@ const NAME_BYTES_MAX: usize = 63;
 const STATE_DIR_DEFAULT: &str = "/run/baton-agent";
 const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/baton";
 const HEALTH_DEFAULT: &str = "tcp";
+/// The group is found by who listens.
+const CGROUP_DEFAULT: &str = "auto";
 const RECORDS_DEFAULT: u32 = 262_144;
 const HEALTH_INTERVAL_MS_DEFAULT: u64 = 150;
 const HEALTH_TIMEOUT_MS_DEFAULT: u64 = 300;
@@ -50,6 +52,8 @@ pub struct Config {
     pub health_interval: Duration,
     /// How long a probe may take.
     pub health_timeout: Duration,
+    /// Directory of the control group whose load is reported; without one, it is found by who listens.
+    pub cgroup: Option<PathBuf>,
     /// The VIPs this backend serves, at least one.
     pub vips: Vec<ServedVip>,
 }
@@ -99,7 +103,7 @@ pub(super) fn check(
     read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
 ) -> Result<Config, Vec<Fault>> {
     let mut faults = Faults::default();
-    let raw::File { agent, vip } = raw;
+    let raw::File { agent, load, vip } = raw;
     let name = faults.text(
         "agent.name",
         agent.name.as_deref(),
@@ -142,6 +146,12 @@ pub(super) fn check(
         &(20..=400),
         "20 to 400 milliseconds: a failed server must be known within a second",
     );
+    let cgroup = faults.text(
+        "load.cgroup",
+        Some(load.cgroup.as_deref().unwrap_or(CGROUP_DEFAULT)),
+        "\"auto\", or the absolute path of a control group's directory, as /sys/fs/cgroup/system.slice/nginx.service",
+        |text| if text == CGROUP_DEFAULT { Some(None) } else { absolute(text).map(Some) },
+    );
     let vips = vips(&vip.0, &mut faults);
     let config = || {
         Some(Config {
@@ -155,6 +165,7 @@ pub(super) fn check(
             records: records?,
             health_interval: Duration::from_millis(interval?),
             health_timeout: Duration::from_millis(timeout?),
+            cgroup: cgroup?,
             vips,
         })
     };

@@ -12,6 +12,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) agent: Agent,
     #[serde(default)]
+    pub(super) load: Load,
+    #[serde(default)]
     pub(super) vip: Tables<Vip>,
 }
 
@@ -30,6 +32,13 @@ pub(super) struct Agent {
     pub(super) records: Option<Number>,
     pub(super) health_interval_ms: Option<Number>,
     pub(super) health_timeout_ms: Option<Number>,
+}
+
+/// `[load]`
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a [load] table")]
+pub(super) struct Load {
+    pub(super) cgroup: Option<String>,
 }
 
 /// `[[vip]]`

@@ -2,17 +2,21 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use handoff_proto::control::{CONTROL_VERSION, FromAgent, REPORT_INTERVAL, Report, SILENCE_MAX};
+use handoff_proto::control::{
+    CONTROL_VERSION, FromAgent, REPORT_INTERVAL, Report, SESSIONS_MAX, SILENCE_MAX, Sessions,
+};
 use handoff_proto::keys::Key;
 use handoff_proto::{Micros, Vip};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use super::{Event, Session, SessionError};
-use crate::bpf::{BpfError, Steering};
-use crate::report::LoadMeter;
+use crate::bpf::{BpfError, NamedSession, SessionRing, Steering};
+use crate::load::LoadMeter;
 use crate::status::Status;
 use crate::sys::clock;
 
@@ -24,7 +28,7 @@ const REDIAL_UNWANTED: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection that lasted as long is worth a line when it is lost, even if the reason is the same as last time.
 const STABLE: Duration = Duration::from_secs(1);
-/// How soon a change of readiness or health is noticed and told.
+/// How soon a change of readiness or health is noticed and told; what comes from the switch or the programs is noticed at once.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Who this backend is.
@@ -79,11 +83,11 @@ pub struct Dialer<'a> {
 impl Dialer<'_> {
     /// Dials and reports until `stop` is set, then says goodbye. Losing the switch changes nothing on this host: the
     /// programs go on with what they know.
-    pub fn run(&self, load: &mut LoadMeter<'_>, stop: &AtomicBool) {
+    pub fn run(&self, load: &mut LoadMeter<'_>, sessions: &SessionRing<'_>, stop: &AtomicBool) {
         let mut told = String::new();
         while !stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let Err(lost) = self.connection(load, stop) else { return };
+            let Err(lost) = self.connection(load, sessions, stop) else { return };
             if begun.elapsed() > STABLE {
                 told.clear();
             }
@@ -112,11 +116,15 @@ impl Dialer<'_> {
     }
 
     /// One connection; returns when told to stop.
-    fn connection(&self, load: &mut LoadMeter<'_>, stop: &AtomicBool) -> Result<(), Lost> {
+    fn connection(
+        &self,
+        load: &mut LoadMeter<'_>,
+        sessions: &SessionRing<'_>,
+        stop: &AtomicBool,
+    ) -> Result<(), Lost> {
         let mut stream =
             TcpStream::connect_timeout(&self.switch, CONNECT_TIMEOUT).map_err(Lost::Unreachable)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TICK))?;
         stream.set_write_timeout(Some(micros(SILENCE_MAX.0)))?;
         let (mut session, first) = Session::begin(&self.key, self.hello())?;
         stream.write_all(&first)?;
@@ -124,19 +132,29 @@ impl Dialer<'_> {
         let mut reported: Option<(Instant, u64)> = None;
         let mut buffer = [0; 16 << 10];
         while !stop.load(Ordering::Relaxed) {
-            match stream.read(&mut buffer) {
-                Ok(0) => return Err(ended(&session, Lost::Closed)),
-                Ok(read) => {
-                    heard = Instant::now();
-                    let (out, events) = session.receive(&buffer[..read], clock::monotonic_us())?;
-                    stream.write_all(&out)?;
-                    for event in events {
-                        self.obey(event)?;
+            // What servers named waits until somebody takes it.
+            let ring = session.is_welcome().then_some(sessions);
+            if wait(&stream, ring)? {
+                match stream.read(&mut buffer) {
+                    Ok(0) => return Err(ended(&session, Lost::Closed)),
+                    Ok(read) => {
+                        heard = Instant::now();
+                        let (out, events) = session.receive(&buffer[..read], clock::monotonic_us())?;
+                        stream.write_all(&out)?;
+                        for event in events {
+                            self.obey(event)?;
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(ended(&session, error.into())),
+                }
+            }
+            if let Some(ring) = ring {
+                for named in self.by_vip(&ring.take(SESSIONS_MAX)?) {
+                    if let Some(bytes) = session.sessions(named)? {
+                        stream.write_all(&bytes)?;
                     }
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(ended(&session, error.into())),
             }
             if heard.elapsed() > micros(SILENCE_MAX.0) {
                 return Err(Lost::Silent);
@@ -165,6 +183,15 @@ impl Dialer<'_> {
         Ok(())
     }
 
+    /// Sorts sessions into a message for each VIP; those of VIPs an earlier agent served have none.
+    fn by_vip(&self, named: &[NamedSession]) -> Vec<Sessions> {
+        let of = |vip: &Vip| {
+            let ids = named.iter().filter(|session| session.vip == *vip).map(|session| session.id);
+            Sessions { vip: *vip, ids: ids.collect() }
+        };
+        self.identity.vips.iter().map(of).filter(|sessions| !sessions.ids.is_empty()).collect()
+    }
+
     fn obey(&self, event: Event) -> Result<(), Lost> {
         match event {
             Event::Welcome { address: IpAddr::V4(address) } => {
@@ -175,6 +202,18 @@ impl Dialer<'_> {
             Event::Clock { offset_us } => self.steering.set_clock(offset_us)?,
         }
         Ok(())
+    }
+}
+
+/// Waits a tick for bytes of the switch, or less if servers name sessions; says whether there are bytes, or an end of them.
+fn wait(stream: &TcpStream, ring: Option<&SessionRing<'_>>) -> Result<bool, Lost> {
+    let mut wanted = vec![PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)];
+    wanted.extend(ring.map(|ring| PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)));
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    match poll(&mut wanted, Some(&tick)) {
+        Ok(_) => Ok(wanted.first().is_some_and(|stream| !stream.revents().is_empty())),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Lost::Io(error.into())),
     }
 }
 

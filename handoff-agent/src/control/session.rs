@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use handoff_proto::channel::{Channel, ChannelError};
-use handoff_proto::control::{CONTROL_VERSION, FromAgent, FromSwitch, Report};
+use handoff_proto::control::{CONTROL_VERSION, FromAgent, FromSwitch, Report, Sessions};
 use handoff_proto::keys::Key;
 use thiserror::Error;
 
@@ -163,6 +163,17 @@ impl Session {
         Ok(Some(self.channel.seal(&FromAgent::Report(report))?))
     }
 
+    /// Seals what servers named; `None` before the switch takes it.
+    ///
+    /// # Errors
+    /// There are too many in it.
+    pub fn sessions(&mut self, sessions: Sessions) -> Result<Option<Vec<u8>>, SessionError> {
+        if !self.is_welcome() {
+            return Ok(None);
+        }
+        Ok(Some(self.channel.seal(&FromAgent::Sessions(sessions))?))
+    }
+
     /// Seals the last message; `None` if the switch does not know us yet.
     ///
     /// # Errors
@@ -179,7 +190,7 @@ impl Session {
 mod tests {
     use super::*;
     use handoff_proto::control::Load;
-    use handoff_proto::{KeyId, KeyRing, Micros};
+    use handoff_proto::{KeyId, KeyRing, Micros, TlsSessionId, Vip};
 
     fn hello() -> FromAgent {
         FromAgent::Hello {
@@ -264,6 +275,18 @@ mod tests {
         let newer = FromSwitch::Welcome { version: 9, address: [10, 60, 0, 1].into(), time: Micros(0) };
         let result = session.receive(&switch.seal(&newer).expect("open"), 0);
         assert!(matches!(result, Err(SessionError::Version(9))));
+    }
+
+    #[test]
+    fn tls_sessions_are_told_once_the_switch_listens() {
+        let vip = Vip { address: [10, 60, 0, 100].into(), port: 443 };
+        let sessions = Sessions { vip, ids: vec![TlsSessionId::new(&[1, 2]).expect("two bytes")] };
+        let (mut session, _) = greeted();
+        assert_eq!(session.sessions(sessions.clone()).expect("nothing to do"), None);
+        let (mut session, mut switch) = welcomed();
+        switch.feed(&session.sessions(sessions.clone()).expect("short").expect("welcome"));
+        assert_eq!(switch.take::<FromAgent>().expect("authentic"), Some(FromAgent::Sessions(sessions)));
+        assert!(session.unanswered.is_empty(), "nothing answers it");
     }
 
     #[test]

@@ -19,7 +19,17 @@ fn wanted() -> Wanted {
 }
 
 fn listener() -> TcpSocket {
-    TcpSocket { address: Ipv4Addr::UNSPECIFIED.into(), port: 80, interface: 0, v6only: false, mptcp: false }
+    TcpSocket {
+        address: Ipv4Addr::UNSPECIFIED.into(),
+        port: 80,
+        interface: 0,
+        v6only: false,
+        mptcp: false,
+        rx_queue: 0,
+        tx_queue: 511,
+        inode: 4711,
+        cgroup: None,
+    }
 }
 
 /// A host on which handoffs work.

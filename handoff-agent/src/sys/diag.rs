@@ -18,6 +18,7 @@ const REQUEST_BYTES: usize = 56;
 const MESSAGE_BYTES: usize = 72;
 const ATTRIBUTE_V6ONLY: u16 = 11;
 const ATTRIBUTE_ULP_INFO: u16 = 19;
+const ATTRIBUTE_CGROUP_ID: u16 = 21;
 const ULP_INFO_NAME: u16 = 1;
 
 /// TCP states as `sock_diag` counts them.
@@ -43,6 +44,14 @@ pub struct TcpSocket {
     pub v6only: bool,
     /// Whether it belongs to MPTCP.
     pub mptcp: bool,
+    /// Of a listener, connections it has not accepted yet; of others, bytes not read yet.
+    pub rx_queue: u32,
+    /// Of a listener, how many of these there may be; of others, bytes not acknowledged yet.
+    pub tx_queue: u32,
+    /// Its inode number.
+    pub inode: u32,
+    /// Id of the control group, of the unified hierarchy, in which it was made; where the kernel keeps that.
+    pub cgroup: Option<u64>,
 }
 
 impl TcpSocket {
@@ -125,10 +134,17 @@ fn tcp_socket(message: &[u8]) -> Option<TcpSocket> {
         interface: u32::from_ne_bytes(*fixed[40..].first_chunk()?),
         v6only: false,
         mptcp: false,
+        rx_queue: u32::from_ne_bytes(*fixed[56..].first_chunk()?),
+        tx_queue: u32::from_ne_bytes(*fixed[60..].first_chunk()?),
+        inode: u32::from_ne_bytes(*fixed[68..].first_chunk()?),
+        cgroup: None,
     };
     for (kind, value) in Attributes(&message[MESSAGE_BYTES..]) {
         match kind {
             ATTRIBUTE_V6ONLY => socket.v6only = value.first() == Some(&1),
+            ATTRIBUTE_CGROUP_ID => {
+                socket.cgroup = value.first_chunk().map(|id| u64::from_ne_bytes(*id));
+            }
             ATTRIBUTE_ULP_INFO => {
                 socket.mptcp =
                     Attributes(value).any(|(kind, name)| kind == ULP_INFO_NAME && name.starts_with(b"mptcp"));
@@ -171,6 +187,29 @@ mod tests {
         assert!(!listeners[0].serves(Ipv4Addr::new(10, 0, 0, 1), port));
         let established = tcp_sockets(State::Established, Some(port)).expect("readable");
         assert_eq!(established.len(), 1, "the client's end has another port: {established:?}");
+    }
+
+    #[test]
+    fn a_listener_tells_its_queue_and_whose_it_is() {
+        use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, listen, socket};
+        let own = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&own, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        listen(&own, 7).expect("loopback");
+        let listener = TcpListener::from(own);
+        let port = listener.local_addr().expect("bound").port();
+        let queue = || {
+            let found = tcp_sockets(State::Listen, Some(port)).expect("readable");
+            (found[0].rx_queue, found[0].tx_queue)
+        };
+        assert_eq!(queue(), (0, 7));
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).expect("loopback");
+        let _waiting = [connect(), connect(), connect()];
+        assert_eq!(queue(), (3, 7));
+        let _accepted = listener.accept().expect("three wait");
+        assert_eq!(queue(), (2, 7));
+        let inode = rustix::fs::fstat(&listener).expect("open").st_ino;
+        let found = tcp_sockets(State::Listen, Some(port)).expect("readable");
+        assert_eq!(u64::from(found[0].inode), inode);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod errors;
 pub mod lab;
 pub mod net;
+pub mod tls;
 pub mod wire;
 
 use std::net::Ipv4Addr;

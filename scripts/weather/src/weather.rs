@@ -241,8 +241,14 @@ impl<F: AsRef<[u8]> + AsMut<[u8]>> Weather<F> {
     }
 }
 
-/// Changes one bit; says whether there is one that may change.
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+
+/// Changes one bit; says whether there is one that may change. Only IPv4 has checksums of its own to notice by: ARP relies on that
+/// of its frame, so that what changes it is not seen as weather.
 fn flip(frame: &mut [u8], which: u64) -> bool {
+    if frame.get(SPARED_BYTES - ETHERTYPE_IPV4.len()..SPARED_BYTES) != Some(&ETHERTYPE_IPV4) {
+        return false;
+    }
     let Some(bytes) = frame.get_mut(SPARED_BYTES..).filter(|bytes| !bytes.is_empty()) else { return false };
     let place = usize::try_from(which / 8).unwrap_or(usize::MAX) % bytes.len();
     bytes[place] ^= 1 << (which % 8);

@@ -182,7 +182,8 @@ fn what_does_not_fit_is_dropped_by_name() {
 fn corruption_changes_one_bit_behind_the_ethernet_header_and_nothing_else() {
     let mut weather = weather(Conditions { corrupt: Chance::ALWAYS, ..Conditions::default() });
     for number in 0..200_u8 {
-        let frame = vec![number; 14 + usize::from(number)];
+        let mut frame = vec![number; 14 + usize::from(number)];
+        frame[12..14].copy_from_slice(&[0x08, 0x00]);
         weather.take(frame.clone(), ms(0));
         let changed = weather.deliver(ms(0)).expect("nothing is lost").frame;
         assert_eq!(changed[..14], frame[..14], "addresses are guarded by the frame's own checksum");
@@ -190,4 +191,8 @@ fn corruption_changes_one_bit_behind_the_ethernet_header_and_nothing_else() {
         assert_eq!(bits, u32::from(number > 0), "a frame of {} bytes", frame.len());
     }
     assert_eq!(weather.counters().corrupted, 199);
+    // ARP has no checksum of its own.
+    let question = [&[0xff; 12][..], &[0x08, 0x06], &[0; 28]].concat();
+    weather.take(question.clone(), ms(0));
+    assert_eq!(weather.deliver(ms(0)).expect("nothing is lost").frame, question);
 }

@@ -15,7 +15,7 @@ use handoff_proto::{FourTuple, Generation, Micros, Negotiated, Seq};
 
 use smoltcp::wire::EthernetAddress;
 
-use crate::ids::{BackendIndex, HoldIndex, PoolIndex};
+use crate::ids::{BackendIndex, ClassIndex, HoldIndex, PoolIndex};
 
 /// How many backends a handoff is offered to before its client is told that none takes it.
 pub const ATTEMPTS_MAX: usize = 4;
@@ -90,6 +90,38 @@ pub struct HeadMark {
     pub digest: u64,
 }
 
+/// What was found out about a request when it was read, so that a backend can be chosen for it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The pool a backend is chosen from.
+    pub pool: PoolIndex,
+    /// Its service class.
+    pub class: ClassIndex,
+    /// How much a session of that class counts.
+    pub session_weight: u16,
+    /// What binds it to a backend.
+    pub bond: Bond,
+    /// A hash of what the choice goes by.
+    pub key: u64,
+}
+
+impl Wanted {
+    /// What stands where nothing is known yet.
+    pub const NOTHING: Self =
+        Self { pool: PoolIndex(0), class: ClassIndex(0), session_weight: 1, bond: Bond::Free, key: 0 };
+}
+
+/// What binds a connection to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bond {
+    /// Nothing: the pool's policy decides.
+    Free,
+    /// Its key belongs to one.
+    Hash,
+    /// This backend, while it is usable; then whom its key belongs to.
+    Owner(BackendIndex),
+}
+
 /// How far the search for a flow's owner is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Search {
@@ -99,6 +131,8 @@ pub struct Search {
     pub denied: u64,
     /// Whether its client has reset it: then it is not answered.
     pub is_reset: bool,
+    /// Whether its client's reset is due in a moment.
+    pub is_reprieved: bool,
 }
 
 /// One client connection.
@@ -108,8 +142,10 @@ pub struct Flow {
     pub tuple: FourTuple,
     /// Which backend has it; meaningless unless [`State::has_backend`].
     pub backend: BackendIndex,
-    /// The pool it was chosen from, for the next choice if the backend refuses.
-    pub pool: PoolIndex,
+    /// What was found out about its request, for the next choice if the backend refuses.
+    pub wanted: Wanted,
+    /// The backend among whose connections it is counted.
+    pub counted: Option<BackendIndex>,
     /// Orders its handoffs.
     pub generation: Generation,
     /// What makes its socket.
@@ -152,7 +188,8 @@ impl Flow {
         Self {
             tuple,
             backend: BackendIndex::default(),
-            pool: PoolIndex(0),
+            wanted: Wanted::NOTHING,
+            counted: None,
             generation,
             base,
             hold: None,

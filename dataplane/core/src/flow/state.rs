@@ -111,6 +111,11 @@ impl State {
         }
     }
 
+    /// Says whether it is one of the connections its backend has to do with.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Unconfirmed | Self::Established)
+    }
+
     /// Says whether the backend's socket is known to exist, so that packets need no handoff header.
     pub const fn is_confirmed(self) -> bool {
         matches!(self, Self::Established | Self::Closing)

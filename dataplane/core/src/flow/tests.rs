@@ -4,7 +4,7 @@ use smoltcp::wire::EthernetAddress;
 
 use super::*;
 use crate::entropy::Entropy;
-use crate::ids::{HoldIndex, PoolIndex};
+use crate::ids::HoldIndex;
 
 const CAPACITY: usize = 8;
 const SETTINGS: FlowSettings = FlowSettings {
@@ -33,7 +33,8 @@ fn flow(port: u16, now: Micros) -> Flow {
     Flow {
         tuple: tuple(port),
         backend: BackendIndex(0),
-        pool: PoolIndex(0),
+        wanted: Wanted::NOTHING,
+        counted: None,
         generation: Generation(now.0),
         base: Base { negotiated, seq: Seq(1), ack: Seq(2), tsval: 0, tsecr: 0 },
         hold: None,

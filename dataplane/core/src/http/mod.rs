@@ -10,13 +10,17 @@
 mod chunked;
 mod framing;
 mod refusal;
+mod response;
 
 use core::mem::MaybeUninit;
 use core::net::Ipv6Addr;
 
+use httparse::Header;
+
 pub use chunked::{Chunked, EXTENSION_BYTES_MAX, SIZE_DIGITS_MAX, TRAILER_BYTES_MAX, TRAILER_COUNT_MAX};
 pub use framing::{Body, Fed, Framing, LENGTH_BYTES_MAX, Unclear};
 pub use refusal::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
+pub use response::{LOCATION_NAMES, Location, Response};
 
 /// Header fields a head may have.
 pub const HEADER_COUNT_MAX: usize = 128;
@@ -30,6 +34,10 @@ pub struct Head<'a> {
     pub host: Option<&'a str>,
     /// The path of the target, without the query; `*` for asterisk-form, empty for CONNECT.
     pub path: &'a str,
+    /// The query of the target, without the question mark.
+    pub query: Option<&'a str>,
+    /// Every header field, in the order they came.
+    pub fields: &'a [Header<'a>],
     /// Bytes of the head, its empty line included.
     pub bytes: usize,
 }
@@ -47,13 +55,22 @@ pub enum Parsed<'a> {
     Malformed,
 }
 
-/// Reads a request head from the first bytes of a connection.
+/// Room for the header fields of a head.
+#[derive(Debug)]
+pub struct Fields<'a>([MaybeUninit<Header<'a>>; HEADER_COUNT_MAX]);
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self([const { MaybeUninit::uninit() }; HEADER_COUNT_MAX])
+    }
+}
+
+/// Reads a request head from the first bytes of a connection. Its fields are put into `room`.
 ///
 /// Empty lines before the request line are passed over (RFC 9112, section 2.2).
-pub fn parse(bytes: &[u8]) -> Parsed<'_> {
-    let mut fields = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
+pub fn parse<'a: 'room, 'room>(bytes: &'a [u8], room: &'room mut Fields<'a>) -> Parsed<'room> {
     let mut request = httparse::Request::new(&mut []);
-    let length = match request.parse_with_uninit_headers(bytes, &mut fields) {
+    let length = match request.parse_with_uninit_headers(bytes, &mut room.0) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Parsed::Partial,
         Err(httparse::Error::TooManyHeaders) => return Parsed::TooManyFields,
@@ -62,7 +79,8 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     let (Some(method), Some(target)) = (request.method, request.path) else {
         return Parsed::Malformed;
     };
-    let mut hosts = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let fields: &'room [Header<'a>] = request.headers;
+    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     let field = hosts.next().map(|field| field.value);
     if hosts.next().is_some() {
         return Parsed::Malformed; // RFC 9112, section 3.2: MUST respond with 400 to more than one Host
@@ -70,7 +88,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     let Ok(field) = field.map(core::str::from_utf8).transpose() else {
         return Parsed::Malformed;
     };
-    let Some((authority, path)) = target_parts(method, target) else {
+    let Some((authority, path, query)) = target_parts(method, target) else {
         return Parsed::Malformed;
     };
     // RFC 9112, section 3.2.2: the host of an absolute-form target is to be used instead of the Host field.
@@ -79,19 +97,20 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         Some(Some(host)) => Some(host),
         Some(None) => return Parsed::Malformed,
     };
-    Parsed::Complete(Head { method, host, path, bytes: length })
+    Parsed::Complete(Head { method, host, path, query, fields, bytes: length })
 }
 
-/// Splits a request target into authority and path, query left out (RFC 9112, section 3.2); `None` if it has no form.
-fn target_parts<'a>(method: &str, target: &'a str) -> Option<(Option<&'a str>, &'a str)> {
+/// Splits a request target into authority, path and query (RFC 9112, section 3.2); `None` if it has no form.
+fn target_parts<'a>(method: &str, target: &'a str) -> Option<(Option<&'a str>, &'a str, Option<&'a str>)> {
     if target.starts_with('/') {
-        return Some((None, without_query(target)));
+        let (path, query) = path_and_query(target);
+        return Some((None, path, query));
     }
     if target == "*" {
-        return Some((None, target));
+        return Some((None, target, None));
     }
     if method == "CONNECT" {
-        return Some((Some(target), ""));
+        return Some((Some(target), "", None));
     }
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -99,12 +118,15 @@ fn target_parts<'a>(method: &str, target: &'a str) -> Option<(Option<&'a str>, &
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end)?;
-    let path = without_query(path);
-    Some((Some(authority), if path.is_empty() { "/" } else { path }))
+    let (path, query) = path_and_query(path);
+    Some((Some(authority), if path.is_empty() { "/" } else { path }, query))
 }
 
-fn without_query(target: &str) -> &str {
-    target.split_once('?').map_or(target, |(path, _)| path)
+fn path_and_query(target: &str) -> (&str, Option<&str>) {
+    match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
 }
 
 /// Takes the port off an authority (RFC 3986, section 3.2); `None` if what is left is no host.

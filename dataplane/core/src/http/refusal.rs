@@ -1,6 +1,6 @@
 //! What clients are told whose request cannot be served: small, complete responses.
 
-use std::io::Write as _;
+use crate::http::Response;
 
 /// Longest body of an error page, in bytes.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -20,12 +20,16 @@ pub enum Refusal {
     Unfinished,
     /// 431: the head has too many bytes or fields, or came in too many segments.
     HeadTooLarge,
+    /// 400: the bytes are no TLS, where nothing else is spoken.
+    NotTls,
     /// 503: no rule takes the request.
     NoRule,
     /// 503: no backend of the pool is usable.
     NoBackend,
     /// 503: as many backends as may be tried refused the connection.
     RefusedByAll,
+    /// 503: the backends are full, and others matter more.
+    Overloaded,
 }
 
 impl Refusal {
@@ -35,19 +39,10 @@ impl Refusal {
     /// Returns the status code (RFC 9110, section 15; 431 is RFC 6585).
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed | Self::Disputed | Self::CutOff => 400,
+            Self::Malformed | Self::Disputed | Self::CutOff | Self::NotTls => 400,
             Self::Unfinished => 408,
             Self::HeadTooLarge => 431,
-            Self::NoRule | Self::NoBackend | Self::RefusedByAll => 503,
-        }
-    }
-
-    const fn phrase(self) -> &'static str {
-        match self.status() {
-            400 => "Bad Request",
-            408 => "Request Timeout",
-            431 => "Request Header Fields Too Large",
-            _ => "Service Unavailable",
+            Self::NoRule | Self::NoBackend | Self::RefusedByAll | Self::Overloaded => 503,
         }
     }
 
@@ -59,9 +54,11 @@ impl Refusal {
             Self::CutOff => "The connection was closed before the request head was complete.\n",
             Self::Unfinished => "The request head was not completed in time.\n",
             Self::HeadTooLarge => "The request head is too large.\n",
+            Self::NotTls => "This port speaks TLS; ask for https.\n",
             Self::NoRule => "No service is configured for this address.\n",
             Self::NoBackend => "No server is available for this address.\n",
             Self::RefusedByAll => "No server takes new connections for this address.\n",
+            Self::Overloaded => "The servers for this address are busy; try again later.\n",
         }
     }
 }
@@ -93,17 +90,7 @@ impl ErrorPages {
             Some(body) => (body.content_type.as_str(), body.bytes.as_slice()),
             None => ("text/plain; charset=utf-8", refusal.line().as_bytes()),
         };
-        let room = buffer.len();
-        let mut rest = buffer;
-        let written = write!(
-            rest,
-            "HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\
-             Cache-Control: no-store\r\n\r\n",
-            refusal.phrase(),
-            body.len(),
-        )
-        .and_then(|()| if with_body { rest.write_all(body) } else { Ok(()) });
-        written.map_or(0, |()| room - rest.len())
+        Response { status, location: None, content_type, body }.write(with_body, buffer)
     }
 }
 

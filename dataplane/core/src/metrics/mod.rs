@@ -5,6 +5,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ids::{BackendIndex, ClassIndex};
+use crate::policy::CLASSES_MAX;
+
+/// How many backends there may be.
+pub const BACKENDS_MAX: usize = 4096;
+
 /// Makes an enum of counters whose variants carry their exported names and descriptions.
 macro_rules! counters {
     ($(#[$meta:meta])* $kind:ident { $($variant:ident $name:literal $description:literal,)+ }) => {
@@ -56,6 +62,14 @@ counters! {
         Confirmed "flows_confirmed" "Flows whose client acknowledged bytes of the backend.",
         ForwardedDirect "forwarded_direct" "Packets of confirmed flows sent on by rewriting hardware addresses.",
         ForwardedTunnel "forwarded_tunnel" "Packets of confirmed flows sent in the tunnel to backends behind a router.",
+        StaleReports "stale_reports" "Choices of policies that wanted reports of agents and had no fresh ones; the lcore's own counts decided.",
+        BoundByHash "bound_by_hash" "Choices by stickiness: the backend to which the client's address or the cookie's value belongs.",
+        BoundByRoute "bound_by_route" "Choices by stickiness: the backend the cookie names.",
+        SessionsFound "sessions_found" "TLS connections that resume a session, sent to the backend that made it.",
+        SessionsUnknown "sessions_unknown" "TLS connections in sticky pools whose session no agent has learned (TLS 1.3, tickets, old ones, none); their client's address decides.",
+        SessionsLearned "sessions_learned" "TLS sessions whose backend an agent has reported.",
+        AnsweredByRule "answered_by_rule" "Requests that rules answered themselves: redirects and fixed responses.",
+        Alerts "tls_alerts" "TLS clients that could not be served and got an alert.",
         FlowsReplaced "flows_replaced" "Flows replaced because their client opened a new connection with the same 4-tuple.",
         FlowsExpired "flows_expired" "Flows removed because their timer ran out.",
         FlowsEvicted "flows_evicted" "Flows given up early to make room in a full table: those that no backend has or that are looked for, then closing and idle ones.",
@@ -118,6 +132,8 @@ counters! {
         AnswerStale "drop_answer_stale" "Handoff messages to the switch that answer something asked too long ago.",
         AnswerUnexpected "drop_answer_unexpected" "Handoff messages to the switch that answer nothing it asked.",
         AnswerGone "drop_answer_gone" "Backends' notices that a packet belongs to no socket there, which changed nothing.",
+        RequestNotTls "drop_request_not_tls" "First bytes that are no TLS where a VIP speaks nothing else; answered with 400.",
+        Overload "drop_overload" "Requests refused because their pool is full and others matter more, or everything is; answered with 503.",
         RefusedByAll "drop_refused_by_all" "Handoffs refused by as many backends as may be tried; answered with 503.",
         SteerFailed "drop_steer_failed" "Answers and ICMP errors for another lcore whose inbox was full.",
     }
@@ -133,6 +149,10 @@ pub struct Counters {
     events: [AtomicU64; EVENT_COUNT],
     drops: [AtomicU64; DROP_COUNT],
     flows: AtomicU64,
+    /// Handoffs by backend.
+    handoffs: Box<[AtomicU64]>,
+    /// Requests by class: let in, refused for overload.
+    classes: [[AtomicU64; 2]; CLASSES_MAX],
 }
 
 impl Default for Counters {
@@ -141,6 +161,8 @@ impl Default for Counters {
             events: [const { AtomicU64::new(0) }; EVENT_COUNT],
             drops: [const { AtomicU64::new(0) }; DROP_COUNT],
             flows: AtomicU64::new(0),
+            handoffs: core::iter::repeat_with(AtomicU64::default).take(BACKENDS_MAX).collect(),
+            classes: [const { [const { AtomicU64::new(0) }; 2] }; CLASSES_MAX],
         }
     }
 }
@@ -161,6 +183,17 @@ impl Counters {
         bump(self.drops.get(reason as usize), 1);
     }
 
+    /// Counts a handoff to a backend. Only the owning lcore may call it.
+    pub fn count_handoff(&self, backend: BackendIndex) {
+        bump(self.handoffs.get(usize::from(backend.0)), 1);
+    }
+
+    /// Counts a request of a class, let in or refused for overload. Only the owning lcore may call it.
+    pub fn count_class(&self, class: ClassIndex, is_let_in: bool) {
+        let both = self.classes.get(usize::from(class.0));
+        bump(both.map(|[let_in, refused]| if is_let_in { let_in } else { refused }), 1);
+    }
+
     /// Publishes how many entries the flow table has. Only the owning lcore may call it.
     pub fn set_flows(&self, count: u64) {
         self.flows.store(count, Ordering::Relaxed);
@@ -174,6 +207,18 @@ impl Counters {
     /// Reads a drop reason's counter.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops.get(reason as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Reads how many handoffs a backend was given.
+    pub fn handoffs(&self, backend: BackendIndex) -> u64 {
+        self.handoffs.get(usize::from(backend.0)).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    /// Reads how many requests of a class were let in, and how many refused for overload.
+    pub fn class(&self, class: ClassIndex) -> (u64, u64) {
+        self.classes.get(usize::from(class.0)).map_or((0, 0), |[let_in, refused]| {
+            (let_in.load(Ordering::Relaxed), refused.load(Ordering::Relaxed))
+        })
     }
 
     /// Reads how many entries the flow table has.

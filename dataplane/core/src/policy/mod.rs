@@ -2,23 +2,29 @@
 //!
 //! The room takes a parsed request, never bytes, and what control says of the backends, never their addresses.
 
-mod path;
+mod admission;
+mod affinity;
+mod answer;
+pub mod balance;
+mod class;
+mod load;
 mod pool;
-mod rules;
+pub mod rendezvous;
+mod request;
+pub mod rules;
+mod sessions;
 
-pub use path::PathMatch;
-pub use pool::{Cursor, Pool};
-pub use rules::{HostMatch, Rule, Rules};
+pub use admission::{Admission, FULL_PERMILLE};
+pub use affinity::Affinity;
+pub use answer::RuleAnswer;
+pub use class::{CLASSES_MAX, Class, Overload};
+pub use load::{FRESH, Load};
+pub use pool::{Member, Pool};
+pub use request::{Content, Field, Http, Request, Tls, cookies};
+pub use rules::{
+    Action, ClientNetworks, Conditions, CookieMatch, HeaderMatch, HostMatch, Methods, PathMatch,
+    ProtocolMatch, QueryMatch, Rule, Rules, Service, ValueMatch, parameters,
+};
+pub use sessions::Sessions;
 
-pub use crate::ids::{BackendIndex, PoolIndex, VipIndex};
-
-/// What rules look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
-    /// Which VIP the client connected to.
-    pub vip: VipIndex,
-    /// The host asked for, without port, as the client wrote it.
-    pub host: Option<&'a str>,
-    /// The path of the target, without the query.
-    pub path: &'a str,
-}
+pub use crate::ids::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};

@@ -12,7 +12,7 @@ use crate::http::Refusal;
 use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::ask::FIT_BYTES;
-use crate::switch::error_page::{Farewell, WINDOW_MIN, is_head_request};
+use crate::switch::error_page::{Farewell, Reply, WINDOW_MIN, is_head_request};
 use crate::switch::hold::PageClient;
 use crate::switch::{Outbox, Switch};
 use crate::tunnel::{self, Answer};
@@ -98,14 +98,16 @@ impl Switch {
     fn try_another(&mut self, id: FlowId, now: Micros) -> bool {
         let Some(flow) = self.flows.get_mut(id) else { return false };
         let may_retry = flow.refused_by.note(flow.backend);
-        let (pool, refused_by, generation) = (flow.pool, flow.refused_by, flow.generation);
-        let Some(backend) = may_retry.then(|| self.choose(pool, &refused_by)).flatten() else {
+        let (wanted, refused_by, generation) = (flow.wanted, flow.refused_by, flow.generation);
+        let Some(backend) = may_retry.then(|| self.choose_another(&wanted, &refused_by, now)).flatten()
+        else {
             return false;
         };
         if let Some(flow) = self.flows.get_mut(id) {
             flow.backend = backend;
             flow.generation = Generation::next(Some(generation), now);
         }
+        self.recount(id);
         self.counters.count(Event::HandoffsRetried);
         true
     }
@@ -115,7 +117,7 @@ impl Switch {
         let Some((flow, state)) = self.flows.get(id) else { return };
         let hold = flow.hold.and_then(|index| self.holds.get(index));
         let farewell = Farewell {
-            refusal: Refusal::RefusedByAll,
+            reply: Reply::Refused(Refusal::RefusedByAll),
             with_body: !hold.map_or_else(
                 || flow.head.is_some_and(|head| head.asks_for_head),
                 |hold| is_head_request(hold.bytes()),

@@ -11,6 +11,7 @@ use crate::flow::{Base, Event as Life, Flow, FlowId, Search, State};
 use crate::frame::Frame;
 use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
+use crate::policy::Member;
 use crate::switch::{Arrival, Outbox, Switch, emit};
 use crate::tunnel::Answer;
 use crate::verdict::Verdict;
@@ -135,12 +136,17 @@ impl Switch {
             self.note_newest(arrival, id);
             return Err(DropReason::UnknownFlow);
         }
-        self.forget(id);
         if !self.is_denied_by_all(denied) {
+            self.forget(id);
             return self.ask(arrival, out); // a backend has turned up since
         }
+        let reset = wire::reset_for(segment);
+        if self.put_off(id, reset, arrival.now) {
+            return Err(DropReason::UnknownFlow);
+        }
+        self.forget(id);
         self.counters.count(Event::FlowsUnowned);
-        self.reply(frame, arrival, &wire::reset_for(segment), Event::ResetsSent)
+        self.reply(frame, arrival, &reset, Event::ResetsSent)
     }
 
     /// Says whether a segment is the first data of a new connection.
@@ -288,6 +294,7 @@ impl Switch {
         if flow.hold.is_none() || flow.sent_until.before(received) {
             flow.sent_until = received;
         }
+        self.recount(id);
     }
 
     /// A backend says that it does not have a connection it was asked for. When all have said so, a request that waited for
@@ -354,9 +361,10 @@ impl Switch {
     /// still turning up.
     fn is_waiting_for_backends(&self, id: FlowId, now: Micros) -> bool {
         let Some((flow, _)) = self.flows.get(id) else { return false };
-        let members = self.snapshot.pools.get(usize::from(flow.pool.0)).map(|pool| &pool.members);
-        let is_ready =
-            |member: &BackendIndex| Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, *member);
+        let members = self.snapshot.pools.get(usize::from(flow.wanted.pool.0)).map(|pool| &pool.members);
+        let is_ready = |member: &Member| {
+            Self::is_reachable(&self.snapshot, &self.paths, &self.neighbors, member.backend)
+        };
         self.is_learning(now) && !members.is_some_and(|members| members.iter().any(is_ready))
     }
 }

@@ -1,11 +1,12 @@
-//! Errors the switch answers itself: a small response with FIN, then a bounded end of the connection.
+//! Requests the switch answers itself, with an error or what a rule says: a small response with FIN, then a bounded end of the
+//! connection. A client that speaks TLS gets an alert instead, and one of whose protocol nothing is known a RST.
 //!
 //! The flow stays for [`ANSWERED_TIMEOUT`]: the response is repeated until the client has it, what the client still sends is
 //! acknowledged and thrown away (a RST would make some clients throw the response away, RFC 9112, section 9.6), its FIN is
 //! acknowledged. A client that has not come to an end by then is reset.
 
 use handoff_proto::tcp::WSCALE_MAX;
-use handoff_proto::{Micros, Seq};
+use handoff_proto::{FourTuple, Micros, Seq};
 use smoltcp::wire::TcpControl;
 
 use crate::flow::{Event as Life, Flow, FlowId, State};
@@ -14,7 +15,8 @@ use crate::http::Refusal;
 use crate::ids::HoldIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::hold::{Duty, PageClient};
-use crate::switch::{Arrival, Outbox, Switch, emit};
+use crate::switch::{Arrival, Inspect, Outbox, Switch, emit};
+use crate::tls::Alert;
 use crate::verdict::Verdict;
 use crate::wire::{TIMESTAMPS_BYTES, TcpAnswer, Timestamps, Way};
 
@@ -33,11 +35,20 @@ pub(super) const WINDOW_MIN: u16 = 0;
 /// The window while input is thrown away.
 const WINDOW: u16 = u16::MAX;
 
-/// What the client of a refused request gets.
+/// What a request is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// An error.
+    Refused(Refusal),
+    /// What a rule says: so many bytes, which stand in the switch's `page`.
+    Ruled(usize),
+}
+
+/// What the client of such a request gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Farewell {
-    /// Why.
-    pub(super) refusal: Refusal,
+    /// The answer.
+    pub(super) reply: Reply,
     /// Whether the response has a body: not for HEAD.
     pub(super) with_body: bool,
     /// What the client has sent so far.
@@ -49,18 +60,18 @@ pub(super) struct Farewell {
 }
 
 impl Switch {
-    /// Refuses a request that came as a single segment, whose flow is not in the table yet.
+    /// Answers a request that came as a single segment, whose flow is not in the table yet.
     pub(super) fn refuse_first(
         &mut self,
         frame: &mut Frame<'_>,
         arrival: &Arrival,
         flow: Flow,
-        refusal: Refusal,
+        reply: Reply,
         out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
         let farewell = Farewell {
-            refusal,
+            reply,
             with_body: !is_head_request(segment.payload(frame.bytes())),
             client: PageClient { next: segment.end(), is_finished: segment.flags.fin },
             window: segment.window,
@@ -73,7 +84,7 @@ impl Switch {
         Ok(Verdict::Absorb)
     }
 
-    /// Refuses a request whose flow is in the table and unknown to any backend.
+    /// Answers a request whose flow is in the table and unknown to any backend.
     pub(super) fn say_farewell(
         &mut self,
         id: FlowId,
@@ -84,32 +95,64 @@ impl Switch {
         self.live(id, Life::Refuse, now);
         let Some(flow) = self.flows.get_mut(id) else { return };
         flow.last_seen = now;
-        let first = flow.base.ack;
-        let Some(index) = flow.hold.or_else(|| self.place(first, now, out)) else {
+        let (first, tuple) = (flow.base.ack, flow.tuple);
+        let voice = self.voice(&tuple, farewell.reply);
+        if let Reply::Refused(refusal) = farewell.reply
+            && voice == Voice::Mute
+        {
+            self.counters.count_drop(refusal.into());
+            return self.abandon(id, out);
+        }
+        let Some(index) =
+            self.flows.get(id).and_then(|(flow, _)| flow.hold).or_else(|| self.place(first, now, out))
+        else {
             self.counters.count_drop(DropReason::HoldsFull);
             return self.abandon(id, out);
         };
-        self.counters.count_drop(farewell.refusal.into());
+        self.count_reply(farewell.reply, voice);
         if let Some(flow) = self.flows.get_mut(id) {
             flow.hold = Some(index);
         }
         self.flows.renew(id, now);
-        let pages = &self.snapshot.error_pages;
+        let (pages, ready) = (&self.snapshot.error_pages, &self.page);
         let Some(hold) = self.holds.get_mut(index) else { return };
-        hold.put_page(first, farewell.client, |buffer| {
-            pages.write(farewell.refusal, farewell.with_body, buffer)
+        hold.put_page(first, farewell.client, |buffer| match (farewell.reply, voice) {
+            (Reply::Ruled(bytes), _) => copied(ready.get(..bytes).unwrap_or_default(), buffer),
+            (Reply::Refused(_), Voice::Tls(alert)) => copied(&alert.record(), buffer),
+            (Reply::Refused(refusal), _) => pages.write(refusal, farewell.with_body, buffer),
         });
         hold.flow = id;
         hold.tsval = farewell.tsval;
         hold.window = farewell.window;
-        self.counters.count(match farewell.refusal.status() {
-            400 => Event::Errors400,
-            408 => Event::Errors408,
-            431 => Event::Errors431,
-            _ => Event::Errors503,
-        });
         self.send_page(id, index, 0, Event::PageSegments, out);
         self.set_page_step(index, 0, now);
+    }
+
+    /// Says what the client of a connection understands.
+    fn voice(&self, tuple: &FourTuple, reply: Reply) -> Voice {
+        let Reply::Refused(refusal) = reply else { return Voice::Http };
+        match (self.inspect_of(tuple), refusal) {
+            // Who asks for http where https is spoken.
+            (Inspect::Http, _) | (Inspect::Tls, Refusal::NotTls) => Voice::Http,
+            (Inspect::None, _) => Voice::Mute,
+            (Inspect::Tls, Refusal::NoRule) => Voice::Tls(Alert::UnrecognizedName),
+            (Inspect::Tls, Refusal::NoBackend | Refusal::RefusedByAll | Refusal::Overloaded) => {
+                Voice::Tls(Alert::InternalError)
+            }
+            (Inspect::Tls, _) => Voice::Tls(Alert::DecodeError),
+        }
+    }
+
+    fn count_reply(&self, reply: Reply, voice: Voice) {
+        let Reply::Refused(refusal) = reply else { return self.counters.count(Event::AnsweredByRule) };
+        self.counters.count_drop(refusal.into());
+        self.counters.count(match (voice, refusal.status()) {
+            (Voice::Tls(_), _) => Event::Alerts,
+            (_, 400) => Event::Errors400,
+            (_, 408) => Event::Errors408,
+            (_, 431) => Event::Errors431,
+            _ => Event::Errors503,
+        });
     }
 
     fn set_page_step(&mut self, index: HoldIndex, step: u8, now: Micros) {
@@ -270,6 +313,22 @@ impl Switch {
     }
 }
 
+/// What a client understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Voice {
+    /// A response.
+    Http,
+    /// An alert.
+    Tls(Alert),
+    /// Nothing is known of its protocol.
+    Mute,
+}
+
+/// Copies as much as there is room for; returns how much that was.
+fn copied(bytes: &[u8], buffer: &mut [u8]) -> usize {
+    buffer.iter_mut().zip(bytes).map(|(place, byte)| *place = *byte).count()
+}
+
 /// Says whether a request's first bytes are those of HEAD, whose responses have no body (RFC 9110, section 9.3.2).
 pub(super) fn is_head_request(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"HEAD ")
@@ -282,6 +341,8 @@ impl From<Refusal> for DropReason {
             Refusal::Disputed => Self::RequestDisputed,
             Refusal::Unfinished => Self::RequestUnfinished,
             Refusal::HeadTooLarge => Self::HeadTooLarge,
+            Refusal::NotTls => Self::RequestNotTls,
+            Refusal::Overloaded => Self::Overload,
             Refusal::NoRule => Self::NoRule,
             Refusal::NoBackend => Self::NoBackend,
             Refusal::RefusedByAll => Self::RefusedByAll,

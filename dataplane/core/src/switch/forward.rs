@@ -13,6 +13,7 @@ use crate::http::Refusal;
 use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
 use crate::switch::ask::FIT_BYTES;
+use crate::switch::error_page::Reply;
 use crate::switch::{Arrival, EXPIRY_LOOKS_MAX, Outbox, SCRATCH_HEADROOM, Switch};
 use crate::tunnel::{self, Outer, WrapError};
 use crate::verdict::Verdict;
@@ -145,6 +146,7 @@ impl Switch {
         match before.after(event) {
             Some(after) if after != before => {
                 self.flows.set_state(id, after, now);
+                self.recount(id);
                 // A backend's claim confirms nothing of what is kept for it: it may lack all of that.
                 if event == Life::Confirm && !before.is_confirmed() {
                     self.counters.count(Event::Confirmed);
@@ -228,7 +230,7 @@ impl Switch {
         while let Some(id) = self.flows.expired(now, &mut looks) {
             match self.flows.get(id).map(|(_, state)| state) {
                 Some(State::Asking) => self.asking_expired(id, now, out),
-                Some(State::Holding) => self.refuse_held(id, Refusal::Unfinished, now, out),
+                Some(State::Holding) => self.refuse_held(id, Reply::Refused(Refusal::Unfinished), now, out),
                 Some(State::Answered) => self.answered_expired(id, out),
                 // What was acknowledged is owed however long the client says nothing: the steps of the debt are its bound.
                 Some(_) if self.flows.get(id).is_some_and(|(flow, _)| flow.hold.is_some()) => {

@@ -1,13 +1,15 @@
 //! The switch itself: composes the other rooms, decides for every frame.
 //!
 //! One [`Switch`] per lcore, sharing nothing. Its parts, by what a frame is:
-//! `reach` (ARP), `icmp` (pings and errors), `handshake` (SYN and clients without a request), `request` (first data,
-//! dispatch), `held` and `hold` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
-//! flows, the tunnel), `ask` (connections nobody here knows), `answers` (what backends say).
+//! `reach` (ARP), `icmp` (pings and errors), `handshake` (SYN and clients without a request), `request` (first data), `decide` and
+//! `dispatch` (which backend gets it), `held` and `hold` (heads in several segments), `error_page` (requests the switch answers itself), `forward` (packets of known
+//! flows, the tunnel), `ask` and `reprieve` (connections nobody here knows), `answers` (what backends say).
 
 mod allowance;
 mod answers;
 mod ask;
+mod decide;
+mod dispatch;
 mod emit;
 mod error_page;
 mod forward;
@@ -17,6 +19,7 @@ mod hold;
 mod icmp;
 mod outbox;
 mod reach;
+mod reprieve;
 mod request;
 mod settings;
 
@@ -26,9 +29,11 @@ use std::sync::Arc;
 use handoff_proto::{FourTuple, KeyId, Micros, TagKey};
 use thiserror::Error;
 
+pub use decide::Explanation;
+pub use dispatch::Why;
 pub use hold::{HEAD_BYTES_MAX, SEGMENT_COUNT_MAX};
 pub use outbox::{Learned, Outbox};
-pub use settings::{Backend, Lcore, Network, Settings, Snapshot};
+pub use settings::{Backend, Inspect, Lcore, Network, Service, Settings, Snapshot};
 
 use crate::cookie::CookieJar;
 use crate::entropy::Entropy;
@@ -37,13 +42,17 @@ use crate::frame::Frame;
 use crate::ids::{BackendIndex, VipIndex};
 use crate::metrics::{Counters, DropReason, Event};
 use crate::neighbor::{HopIndex, Neighbors};
-use crate::policy::Cursor;
+use crate::policy::Load;
+use crate::policy::balance::Tally;
 use crate::switch::allowance::Allowance;
 use crate::switch::ask::{ASK_INTERVAL, LEARNING, QUESTIONS_PER_SECOND, UNCLAIMED_TIMEOUT};
+use crate::switch::dispatch::Dispatcher;
 use crate::switch::error_page::ANSWERED_TIMEOUT;
 use crate::switch::hold::HoldPool;
 use crate::switch::icmp::ROUNDS_PER_SECOND;
 use crate::switch::reach::Announcements;
+use crate::switch::reprieve::Reprieves;
+use crate::tls;
 use crate::verdict::Verdict;
 use crate::wire::{Carries, ETHERNET_BYTES, Ethernet, Fault, Ipv4, MacAddress, Protocol, Segment};
 
@@ -63,11 +72,11 @@ pub struct Switch {
     cookies: CookieJar,
     flows: FlowTable,
     holds: HoldPool,
+    reprieves: Reprieves,
     neighbors: Neighbors,
     /// Per backend of the snapshot: where to send its packets.
     paths: Vec<Path>,
-    /// Per pool of the snapshot: where round robin stands.
-    cursors: Vec<Cursor>,
+    dispatcher: Dispatcher,
     tag_keys: Vec<(KeyId, TagKey)>,
     announcements: Announcements,
     /// The last stranger that claimed one of our addresses.
@@ -82,6 +91,10 @@ pub struct Switch {
     digest_key: [u8; 16],
     /// Room for one frame to be built beside the one being looked at.
     scratch: Box<[u8]>,
+    /// Room for the answer of a rule.
+    page: Box<[u8]>,
+    /// Room for a ClientHello to be put together in.
+    hello: Box<tls::Scratch>,
 }
 
 /// How packets get to a backend.
@@ -157,9 +170,10 @@ impl Switch {
             cookies: CookieJar::new(&snapshot.keys, settings.window_scale, now),
             flows: FlowTable::new(&flow_settings, &mut entropy),
             holds: HoldPool::new(hold_count),
+            reprieves: Reprieves::default(),
             neighbors: Neighbors::default(),
             paths: Vec::new(),
-            cursors: Vec::new(),
+            dispatcher: Dispatcher::new(lcore.count, &mut entropy),
             tag_keys: Vec::new(),
             announcements: Announcements::new(now),
             conflict: None,
@@ -170,7 +184,9 @@ impl Switch {
             icmp_rounds: Allowance::new(ROUNDS_PER_SECOND),
             digest_key: entropy.key(),
             scratch: vec![0; SCRATCH_HEADROOM + ETHERNET_BYTES + usize::from(settings.mtu_bytes)].into(),
-            snapshot: Arc::clone(&snapshot),
+            page: vec![0; HEAD_BYTES_MAX].into(),
+            hello: Box::new([0; tls::HELLO_BYTES_MAX]),
+            snapshot: Arc::new(Snapshot::bare(snapshot.keys.clone())),
             counters,
             lcore,
             settings,
@@ -206,7 +222,7 @@ impl Switch {
                 Path { address, hop: self.neighbors.entry(via, now), on_link }
             })
             .collect();
-        self.cursors.resize(snapshot.pools.len(), Cursor::default());
+        self.dispatcher.take_snapshot(&self.snapshot, &snapshot);
         self.tag_keys = snapshot.keys.iter().map(|key| (key.id(), key.tag_key())).collect();
         self.snapshot = snapshot;
     }
@@ -214,6 +230,27 @@ impl Switch {
     /// Takes what the switch of another lcore learned.
     pub fn learn(&mut self, news: Learned, now: Micros) {
         self.neighbors.learn(news.address, news.mac, now);
+    }
+
+    /// Takes what agents report of their backends, by `BackendIndex`.
+    pub fn take_loads(&mut self, loads: Arc<[Option<Load>]>) {
+        self.dispatcher.take_loads(loads);
+    }
+
+    /// Takes what an agent has learned: that its backend has made a TLS session.
+    pub fn learn_session(&mut self, id: &[u8], backend: BackendIndex, now: Micros) {
+        self.counters.count(Event::SessionsLearned);
+        self.dispatcher.learn_session(id, backend, now);
+    }
+
+    /// Returns what this lcore has given each backend, by `BackendIndex`.
+    pub fn tallies(&self) -> &[Tally] {
+        self.dispatcher.tallies()
+    }
+
+    /// Returns how many requests each rule took since the rules are in force.
+    pub fn rule_hits(&self) -> &[u64] {
+        self.dispatcher.rule_hits()
     }
 
     /// Lists the flows, at a cost that goes by how many are taken.
@@ -274,6 +311,7 @@ impl Switch {
         }
         self.ask_for_next_hops(now, out);
         self.tend_holds(now, out);
+        self.end_reprieves(now, out);
         self.expire_flows(now, out);
         self.publish_flow_count();
     }
@@ -334,7 +372,7 @@ impl Switch {
 
     fn vip_of(&self, segment: &Segment) -> Option<VipIndex> {
         let service = segment.tuple.service();
-        let position = self.snapshot.vips.iter().position(|vip| *vip == service)?;
+        let position = self.snapshot.vips.iter().position(|known| known.vip == service)?;
         u16::try_from(position).ok().map(VipIndex)
     }
 

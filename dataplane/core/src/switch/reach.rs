@@ -75,7 +75,7 @@ impl Switch {
     /// Says whether the switch answers for an address: its own, or a VIP's.
     pub(super) fn is_ours(&self, address: Ipv4Addr) -> bool {
         address == self.settings.network.address
-            || self.snapshot.vips.iter().any(|vip| vip.address == IpAddr::V4(address))
+            || self.snapshot.vips.iter().any(|service| service.vip.address == IpAddr::V4(address))
     }
 
     /// Tells the network where the VIPs and the switch are, a few times after start.
@@ -86,7 +86,7 @@ impl Switch {
         self.announcements =
             Announcements { left: self.announcements.left - 1, due: now.plus(ANNOUNCE_INTERVAL) };
         let own = IpAddr::V4(self.settings.network.address);
-        for address in self.snapshot.vips.iter().map(|vip| vip.address).chain([own]) {
+        for address in self.snapshot.vips.iter().map(|service| service.vip.address).chain([own]) {
             if let IpAddr::V4(address) = address {
                 self.send_aside(
                     &neighbor::announcement(address, self.lcore.mac),

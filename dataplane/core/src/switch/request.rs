@@ -5,28 +5,18 @@ use core::hash::Hasher;
 use handoff_proto::{Generation, Micros, Negotiated};
 use siphasher::sip::SipHasher13;
 
-use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, RefusedBy, State};
+use crate::flow::{ATTEMPTS_MAX, Base, Event as Life, Flow, FlowId, HeadMark, State};
 use crate::frame::Frame;
-use crate::http::{self, Head, Parsed, Refusal};
-use crate::ids::{BackendIndex, PoolIndex, VipIndex};
+use crate::http::Refusal;
+use crate::ids::BackendIndex;
 use crate::metrics::{DropReason, Event};
 use crate::neighbor::Neighbors;
-use crate::policy::Request;
-use crate::switch::error_page::{Farewell, is_head_request};
+use crate::switch::decide::{Decision, First, Found};
+use crate::switch::error_page::{Farewell, Reply, is_head_request};
 use crate::switch::held::ACK_DELAY;
 use crate::switch::hold::{Hold, PageClient, Unfit};
-use crate::switch::{Arrival, Outbox, Path, Snapshot, Switch};
+use crate::switch::{Arrival, Inspect, Outbox, Path, Snapshot, Switch};
 use crate::verdict::Verdict;
-
-/// What a head says, once it is whole.
-enum Decision {
-    /// It has so many bytes and goes to this pool.
-    Dispatch(usize, PoolIndex),
-    /// More bytes are needed.
-    Wait,
-    /// It cannot be served.
-    Refuse(Refusal),
-}
 
 impl Switch {
     /// Takes the first data of a connection whose cookie holds. Its checksum is verified.
@@ -40,30 +30,32 @@ impl Switch {
     ) -> Result<Verdict, DropReason> {
         let segment = &arrival.segment;
         let flow = new_flow(arrival, negotiated, previous);
-        match self.decide_by_head(arrival.vip, segment.payload(frame.bytes())) {
-            Decision::Refuse(refusal) => self.refuse_first(frame, arrival, flow, refusal, out),
+        match self.decide_by(arrival, First::Frame(segment.payload(frame.bytes()))) {
+            Decision::Refuse(refusal) => {
+                self.refuse_first(frame, arrival, flow, Reply::Refused(refusal), out)
+            }
+            Decision::Answer(bytes) => self.refuse_first(frame, arrival, flow, Reply::Ruled(bytes), out),
             Decision::Wait if segment.flags.fin => {
-                self.refuse_first(frame, arrival, flow, Refusal::CutOff, out)
+                self.refuse_first(frame, arrival, flow, Reply::Refused(Refusal::CutOff), out)
             }
             Decision::Wait => {
                 self.begin_hold(frame, arrival, flow, State::Holding, out).map(|_| Verdict::Absorb)
             }
-            Decision::Dispatch(_, pool) if self.is_learning(arrival.now) => {
-                let id = self.begin_hold(frame, arrival, Flow { pool, ..flow }, State::Asking, out)?;
+            Decision::Dispatch(Found { wanted, backend: None, .. }) => {
+                let flow = Flow { wanted, ..flow };
+                let id = self.begin_hold(frame, arrival, flow, State::Asking, out)?;
                 self.counters.count(Event::OwnersSought);
                 self.ask_for_held(id, arrival.now, out);
                 Ok(Verdict::Absorb)
             }
-            Decision::Dispatch(bytes, pool) => {
-                let Some(backend) = self.choose(pool, &flow.refused_by) else {
-                    return self.refuse_first(frame, arrival, flow, Refusal::NoBackend, out);
-                };
-                let head = segment.payload(frame.bytes()).get(..bytes).map(|head| HeadMark {
+            Decision::Dispatch(Found { bytes, wanted, backend: Some(backend) }) => {
+                let head = segment.payload(frame.bytes()).get(..bytes).filter(|head| !head.is_empty());
+                let head = head.map(|head| HeadMark {
                     bytes: u16::try_from(bytes).unwrap_or(u16::MAX), // less than a frame
                     asks_for_head: is_head_request(head),
                     digest: self.digest(head),
                 });
-                let flow = Flow { pool, backend, head, ..flow };
+                let flow = Flow { wanted, backend, head, ..flow };
                 let Some(id) = self.insert(flow, State::Unconfirmed, arrival) else {
                     return self.refuse(frame, arrival, DropReason::TableFull);
                 };
@@ -129,8 +121,12 @@ impl Switch {
                 self.counters.count_drop(DropReason::HoldGap);
                 return Ok(verdict);
             }
-            Err(Unfit::Differs) => return self.end_held(id, Refusal::Disputed, arrival.now, out),
-            Err(Unfit::TooMany) => return self.end_held(id, Refusal::HeadTooLarge, arrival.now, out),
+            Err(Unfit::Differs) => {
+                return self.end_held(id, Reply::Refused(Refusal::Disputed), arrival.now, out);
+            }
+            Err(Unfit::TooMany) => {
+                return self.end_held(id, Reply::Refused(Refusal::HeadTooLarge), arrival.now, out);
+            }
         }
         self.acknowledge(frame, arrival, id, index)
     }
@@ -149,21 +145,31 @@ impl Switch {
         let (is_finished, is_full) = (hold.is_finished(), hold.is_full());
         // A head ends with a line: nothing is decided without one. So a head is parsed once a line, and what a client can make
         // the switch parse is bounded by its fields, or else by SEGMENT_COUNT_MAX scans of empty lines.
-        let has_line = hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
-        let decision = if has_line { self.decide_by_head(arrival.vip, hold.bytes()) } else { Decision::Wait };
+        let may_be_whole = self.inspect_of(&arrival.segment.tuple) != Inspect::Http
+            || hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
+        let decision =
+            if may_be_whole { self.decide_by(arrival, First::Held(index)) } else { Decision::Wait };
         match decision {
-            Decision::Refuse(refusal) => self.end_held(id, refusal, arrival.now, out),
-            Decision::Wait if is_finished => self.end_held(id, Refusal::CutOff, arrival.now, out),
-            Decision::Wait if is_full => self.end_held(id, Refusal::HeadTooLarge, arrival.now, out),
+            Decision::Refuse(refusal) => self.end_held(id, Reply::Refused(refusal), arrival.now, out),
+            Decision::Answer(bytes) => self.end_held(id, Reply::Ruled(bytes), arrival.now, out),
+            Decision::Wait if is_finished => {
+                self.end_held(id, Reply::Refused(Refusal::CutOff), arrival.now, out)
+            }
+            Decision::Wait if is_full => {
+                self.end_held(id, Reply::Refused(Refusal::HeadTooLarge), arrival.now, out)
+            }
             Decision::Wait => {
                 self.counters.count(Event::HeadsHeld);
                 self.acknowledge(frame, arrival, id, index)
             }
-            Decision::Dispatch(_, pool) => {
+            Decision::Dispatch(found) => {
                 if let Some(flow) = self.flows.get_mut(id) {
-                    flow.pool = pool;
+                    flow.wanted = found.wanted;
                 }
-                self.dispatch_held(id, arrival.now, out);
+                match found.backend {
+                    Some(backend) => self.hand_off_held(id, backend, arrival.now, out),
+                    None => self.dispatch_held(id, arrival.now, out),
+                }
                 Ok(Verdict::Absorb)
             }
         }
@@ -173,11 +179,11 @@ impl Switch {
     fn end_held(
         &mut self,
         id: FlowId,
-        refusal: Refusal,
+        reply: Reply,
         now: Micros,
         out: &mut impl Outbox,
     ) -> Result<Verdict, DropReason> {
-        self.refuse_held(id, refusal, now, out);
+        self.refuse_held(id, reply, now, out);
         Ok(Verdict::Absorb)
     }
 
@@ -209,24 +215,28 @@ impl Switch {
         Ok(id)
     }
 
-    /// Hands off a connection whose head is kept and whole.
+    /// Chooses a backend for a connection whose head is kept and whole, and hands it off.
     pub(super) fn dispatch_held(&mut self, id: FlowId, now: Micros, out: &mut impl Outbox) {
         let Some((flow, state)) = self.flows.get(id) else { return };
-        let (pool, hold) = (flow.pool, flow.hold);
+        let wanted = flow.wanted;
         if state == State::Holding && self.is_learning(now) {
             self.flows.set_state(id, State::Asking, now);
             self.flows.renew(id, now);
             self.counters.count(Event::OwnersSought);
             return self.ask_for_held(id, now, out);
         }
-        let Some(index) = hold else { return };
-        let Some(backend) = self.choose(pool, &RefusedBy::default()) else {
-            return self.refuse_held(id, Refusal::NoBackend, now, out);
-        };
-        if let Some(flow) = self.flows.get_mut(id) {
-            flow.backend = backend;
-            flow.last_seen = now;
+        match self.choose_late(&wanted, now) {
+            Ok(backend) => self.hand_off_held(id, backend, now, out),
+            Err(refusal) => self.refuse_held(id, Reply::Refused(refusal), now, out),
         }
+    }
+
+    /// Hands off a connection whose head is kept and whole.
+    fn hand_off_held(&mut self, id: FlowId, backend: BackendIndex, now: Micros, out: &mut impl Outbox) {
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let Some(index) = flow.hold else { return };
+        flow.backend = backend;
+        flow.last_seen = now;
         self.live(id, Life::Dispatch, now);
         if self.holds.get(index).is_some_and(Hold::is_finished) {
             self.live(id, Life::Finish, now);
@@ -235,12 +245,12 @@ impl Switch {
         self.send_head(id, index, now, out);
     }
 
-    /// Refuses a request whose head is kept.
-    pub(super) fn refuse_held(&mut self, id: FlowId, refusal: Refusal, now: Micros, out: &mut impl Outbox) {
+    /// Answers a request whose head is kept.
+    pub(super) fn refuse_held(&mut self, id: FlowId, reply: Reply, now: Micros, out: &mut impl Outbox) {
         let index = self.flows.get(id).and_then(|(flow, _)| flow.hold);
         let Some(hold) = index.and_then(|index| self.holds.get(index)) else { return };
         let farewell = Farewell {
-            refusal,
+            reply,
             with_body: !is_head_request(hold.bytes()),
             client: PageClient { next: hold.next(), is_finished: hold.is_finished() },
             window: hold.window,
@@ -249,35 +259,11 @@ impl Switch {
         self.say_farewell(id, &farewell, now, out);
     }
 
-    fn decide_by_head(&self, vip: VipIndex, bytes: &[u8]) -> Decision {
-        match http::parse(bytes) {
-            Parsed::Complete(Head { host, path, bytes, .. }) => {
-                match self.snapshot.rules.pool_for(&Request { vip, host, path }) {
-                    Some(pool) => Decision::Dispatch(bytes, pool),
-                    None => Decision::Refuse(Refusal::NoRule),
-                }
-            }
-            Parsed::Partial => Decision::Wait,
-            Parsed::TooManyFields => Decision::Refuse(Refusal::HeadTooLarge),
-            Parsed::Malformed => Decision::Refuse(Refusal::Malformed),
-        }
-    }
-
     /// Returns a hash of a request head that nobody else can compute.
     pub(super) fn digest(&self, head: &[u8]) -> u64 {
         let mut hash = SipHasher13::new_with_key(&self.digest_key);
         hash.write(head);
         hash.finish()
-    }
-
-    /// Chooses a backend of the pool that may get a new connection, can be reached and has not refused this one.
-    pub(super) fn choose(&mut self, pool: PoolIndex, refused_by: &RefusedBy) -> Option<BackendIndex> {
-        let Self { snapshot, cursors, neighbors, paths, .. } = self;
-        let position = usize::from(pool.0);
-        let cursor = cursors.get_mut(position)?;
-        cursor.choose(snapshot.pools.get(position)?, |member| {
-            !refused_by.contains(member) && Self::is_reachable(snapshot, paths, neighbors, member)
-        })
     }
 
     /// Says whether a backend may get new connections and where to send them is known.
@@ -294,18 +280,44 @@ impl Switch {
 
     /// Adds a flow, at the expense of a quiet one if the table is full; `None` if that does not help.
     pub(super) fn insert(&mut self, flow: Flow, state: State, arrival: &Arrival) -> Option<FlowId> {
-        if let Ok(id) = self.flows.insert(flow, state) {
-            return Some(id);
+        let id = match self.flows.insert(flow, state) {
+            Ok(id) => id,
+            Err(_) => {
+                let quiet = self.flows.evict(arrival.now)?;
+                self.forget(quiet);
+                self.counters.count(Event::FlowsEvicted);
+                self.flows.insert(flow, state).ok()?
+            }
+        };
+        self.recount(id);
+        Some(id)
+    }
+
+    /// Counts a flow among its backend's connections, or no longer, after its state or its backend has changed.
+    pub(super) fn recount(&mut self, id: FlowId) {
+        let Some((flow, state)) = self.flows.get(id) else { return };
+        let counts = state.is_open().then_some(flow.backend);
+        let (counted, weight) = (flow.counted, flow.wanted.session_weight);
+        if counts == counted {
+            return;
         }
-        let quiet = self.flows.evict(arrival.now)?;
-        self.forget(quiet);
-        self.counters.count(Event::FlowsEvicted);
-        self.flows.insert(flow, state).ok()
+        if let Some(backend) = counted {
+            self.dispatcher.end(backend, weight);
+        }
+        if let Some(backend) = counts {
+            self.dispatcher.begin(backend, weight);
+        }
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.counted = counts;
+        }
     }
 
     /// Removes a flow and what belongs to it.
     pub(super) fn forget(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.flows.remove(id)?;
+        if let Some(backend) = flow.counted {
+            self.dispatcher.end(backend, flow.wanted.session_weight);
+        }
         if let Some(hold) = flow.hold {
             self.holds.release(hold);
         }

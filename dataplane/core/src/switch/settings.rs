@@ -7,7 +7,7 @@ use handoff_proto::{KeyRing, Micros, Vip};
 use smoltcp::wire::EthernetAddress;
 
 use crate::http::ErrorPages;
-use crate::policy::{Pool, Rules};
+use crate::policy::{Class, Overload, Pool, RuleAnswer, Rules};
 
 /// Which lcore a switch runs on, and the port it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +75,40 @@ impl Network {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The VIPs; positions are `policy::VipIndex`.
-    pub vips: Vec<Vip>,
+    pub vips: Vec<Service>,
     /// The backends; positions are `policy::BackendIndex` and never change meaning while the switch runs.
     pub backends: Vec<Backend>,
-    /// The pools; positions are `policy::PoolIndex`.
+    /// The pools; positions are `policy::PoolIndex` and never change meaning while the switch runs.
     pub pools: Vec<Pool>,
-    /// Which request goes to which pool.
+    /// What becomes of which request.
     pub rules: Rules,
+    /// The service classes; positions are `policy::ClassIndex`. The first is that of rules which name none.
+    pub classes: Vec<Class>,
+    /// When requests are refused since there are too many.
+    pub overload: Overload,
+    /// What rules answer themselves; positions are `policy::AnswerIndex`.
+    pub answers: Vec<RuleAnswer>,
     /// What clients are told whose request cannot be served.
     pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies and tags.
     pub keys: KeyRing,
+}
+
+impl Snapshot {
+    /// Makes a snapshot in which nothing is served.
+    pub fn bare(keys: KeyRing) -> Self {
+        Self {
+            vips: Vec::new(),
+            backends: Vec::new(),
+            pools: Vec::new(),
+            rules: Rules::default(),
+            classes: vec![Class::default()],
+            overload: Overload::default(),
+            answers: Vec::new(),
+            error_pages: Arc::default(),
+            keys,
+        }
+    }
 }
 
 /// A real server as the packet path sees it.
@@ -95,4 +118,41 @@ pub struct Backend {
     pub address: IpAddr,
     /// Whether it may get new connections.
     pub usable: bool,
+    /// With how many established connections it gets no more.
+    pub connections_max: Option<u32>,
+}
+
+impl Backend {
+    /// Makes a usable backend without a limit.
+    pub const fn at(address: IpAddr) -> Self {
+        Self { address, usable: true, connections_max: None }
+    }
+}
+
+/// A VIP as the packet path sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its address and port.
+    pub vip: Vip,
+    /// What is looked at before a backend is chosen.
+    pub inspect: Inspect,
+}
+
+impl Service {
+    /// Makes a VIP for HTTP.
+    pub const fn http(vip: Vip) -> Self {
+        Self { vip, inspect: Inspect::Http }
+    }
+}
+
+/// What is looked at before a backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Inspect {
+    /// The head of the first HTTP/1 request.
+    #[default]
+    Http,
+    /// The ClientHello; the connection is handed over still encrypted.
+    Tls,
+    /// Nothing: the first data is handed over as it is, the content-blind scheme.
+    None,
 }

@@ -7,12 +7,12 @@
 //!
 //! GREASE (RFC 8701) and whatever else is unknown is passed over. With Encrypted Client Hello what is seen is the outer one:
 //! its server name is that of the provider's front, which is where such a connection is to go.
-//!
-//! The switch does not use this room yet: it dispatches HTTP alone.
 
+mod alert;
 mod hello;
 mod read;
 
+pub use alert::{ALERT_BYTES, Alert};
 pub use hello::{Hello, Protocols, Version};
 
 use read::Reader;
@@ -81,6 +81,20 @@ pub enum Fault {
     /// A server name list that is not exactly one host name, or a name that is no name of the DNS.
     #[error("a server name that is no host name")]
     ServerName,
+}
+
+/// Returns how many bytes of the stream a hello has at the least, by its beginning; until so many are there, [`parse`] would
+/// answer `Partial`.
+pub fn bytes_min(bytes: &[u8]) -> usize {
+    const BEGINNING: usize = RECORD_HEADER_BYTES + HANDSHAKE_HEADER_BYTES;
+    match bytes {
+        [CONTENT_HANDSHAKE, MAJOR, _, 0, ..=3, ..] => 0, // a header over several records
+        [CONTENT_HANDSHAKE, MAJOR, _, _, _, CLIENT_HELLO, high, middle, low, ..] => {
+            let length = usize::try_from(u32::from_be_bytes([0, *high, *middle, *low])).unwrap_or(usize::MAX);
+            if length > HELLO_BYTES_MAX { 0 } else { BEGINNING + length }
+        }
+        _ => 0,
+    }
 }
 
 /// Reads a ClientHello from the first bytes of a connection.

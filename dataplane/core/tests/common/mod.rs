@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod hello;
 pub(crate) mod packets;
 pub(crate) mod page;
 pub(crate) mod world;

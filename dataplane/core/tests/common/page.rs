@@ -17,6 +17,9 @@ pub(crate) const UNFINISHED: Why = ("408 Request Timeout", "The request head was
 pub(crate) const TOO_LARGE: Why = ("431 Request Header Fields Too Large", "The request head is too large.\n");
 pub(crate) const NO_RULE: Why = ("503 Service Unavailable", "No service is configured for this address.\n");
 pub(crate) const NO_BACKEND: Why = ("503 Service Unavailable", "No server is available for this address.\n");
+pub(crate) const NOT_TLS: Why = ("400 Bad Request", "This port speaks TLS; ask for https.\n");
+pub(crate) const OVERLOADED: Why =
+    ("503 Service Unavailable", "The servers for this address are busy; try again later.\n");
 pub(crate) const REFUSED_BY_ALL: Why =
     ("503 Service Unavailable", "No server takes new connections for this address.\n");
 

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use baton_core::ids::{BackendIndex, PoolIndex};
-use baton_core::policy::{PathMatch, Pool, Rule, Rules};
-use baton_core::switch::{Backend, FlowView, Learned};
+use baton_core::policy::{Conditions, PathMatch, Pool, Rule, Rules};
+use baton_core::switch::{Backend, FlowView, Learned, Service};
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch,
     Verdict,
@@ -178,23 +178,20 @@ pub(crate) fn settings() -> Settings {
 
 /// `/files/` is served by backends 0 and 1, `/routed/` by 2, `/dead/` by 3, which is not usable; nothing else is served.
 pub(crate) fn snapshot() -> Snapshot {
-    let rule = |prefix: &str, pool| Rule {
-        vip: None,
-        host: None,
-        path: Some(PathMatch::Prefix(prefix.into())),
-        pool: PoolIndex(pool),
+    let rule = |prefix: &str, pool| {
+        let path = Some(PathMatch::Prefix(prefix.into()));
+        Rule::to_pool(Conditions { path, ..Conditions::default() }, PoolIndex(pool))
     };
-    let members = |list: &[u16]| Pool { members: list.iter().copied().map(BackendIndex).collect() };
+    let members = |list: &[u16]| Pool::of(list.iter().copied().map(BackendIndex));
     Snapshot {
-        vips: vec![Vip { address: VIP.into(), port: 80 }, Vip { address: OTHER_VIP.into(), port: 80 }],
+        vips: [VIP, OTHER_VIP].map(|address| Service::http(Vip { address: address.into(), port: 80 })).into(),
         backends: (0..)
             .zip(BACKENDS)
-            .map(|(at, address)| Backend { address: address.into(), usable: at != 3 })
+            .map(|(at, address)| Backend { usable: at != 3, ..Backend::at(address.into()) })
             .collect(),
         pools: vec![members(&[0, 1]), members(&[2]), members(&[3])],
-        rules: Rules(vec![rule("/files/", 0), rule("/routed/", 1), rule("/dead/", 2)]),
-        error_pages: Arc::default(),
-        keys: ring(&[(KEY_ID, SECRET)]),
+        rules: Rules::new(vec![rule("/files/", 0), rule("/routed/", 1), rule("/dead/", 2)]),
+        ..Snapshot::bare(ring(&[(KEY_ID, SECRET)]))
     }
 }
 
@@ -304,6 +301,17 @@ impl World {
         } += 1;
         assert_eq!(self.counters.flows(), u64::try_from(self.switch.flow_count()).expect("few"));
         assert_eq!(self.switch.flows().count(), self.switch.flow_count());
+        self.check_tallies();
+    }
+
+    /// Each open connection is counted at its backend, and nothing else is.
+    fn check_tallies(&self) {
+        let mut open = vec![0; self.switch.tallies().len()];
+        for flow in self.switch.flows().filter(|flow| flow.state.is_open()) {
+            open[usize::from(flow.backend.0)] += 1;
+        }
+        let counted: Vec<u32> = self.switch.tallies().iter().map(|tally| tally.connections).collect();
+        assert_eq!(counted, open);
     }
 
     /// Insists that a frame is dropped for a reason.

@@ -24,11 +24,16 @@ fn search_in_vain(world: &mut World, client: &Client, frame: &[u8]) {
     assert_eq!(state(world, client), Some(State::Unclaimed));
 }
 
-/// Insists that a segment of `client` is answered with the RST that fits it.
+/// How long a reset waits for what a later segment may have overtaken.
+const REPRIEVE: Micros = Micros::from_millis(200);
+
+/// Insists that a segment of `client` is answered, a moment later, with the RST that fits it.
 fn expect_reset(world: &mut World, client: &Client, frame: &[u8]) {
-    let outcome = world.give(frame);
-    assert_eq!(outcome.verdict, Verdict::Reply);
-    expect_reset_at(&outcome.frame, client, client.peer_isn.wrapping_add(1).wrapping_add(client.read));
+    world.expect_drop(frame, DropReason::UnknownFlow);
+    assert!(world.pass(REPRIEVE.since(Micros(1))).is_empty(), "too soon");
+    let sent = world.pass(Micros(1));
+    assert_eq!(sent.len(), 1);
+    expect_reset_at(&sent[0], client, client.peer_isn.wrapping_add(1).wrapping_add(client.read));
 }
 
 #[test]
@@ -200,6 +205,65 @@ fn answers_are_judged_by_the_newest_packet() {
 }
 
 #[test]
+fn a_first_segment_that_was_overtaken_once_more_is_served() {
+    // Its first segment is lost again and again, and the last burst arrives in another order.
+    let mut world = World::new();
+    let mut client = Client::new();
+    world.connect(&mut client);
+    let (first, second) = (get("/files/a"), b"more of it");
+    let second = client.data(len(&first), second);
+    search_in_vain(&mut world, &client, &second);
+    world.pass(UNOWNED_AFTER);
+    world.expect_drop(&second, DropReason::UnknownFlow);
+    world.expect_drop(&second, DropReason::UnknownFlow);
+    world.pass(Micros::from_millis(199));
+    world.give(&client.data(0, &first)).message();
+    assert!(world.pass(Micros::from_secs(1)).is_empty(), "no reset for what is served");
+    assert_eq!(world.event(Event::ResetsSent), 0);
+    assert_eq!(state(&world, &client), Some(State::Unconfirmed));
+}
+
+#[test]
+fn a_new_connection_or_a_reset_of_the_clients_own_makes_a_waiting_reset_void() {
+    for frame in [stranger().syn().frame(), stranger().rst(0)] {
+        let mut world = World::new();
+        let client = stranger();
+        search_in_vain(&mut world, &client, &client.ack(0));
+        world.pass(UNOWNED_AFTER);
+        world.expect_drop(&client.ack(0), DropReason::UnknownFlow);
+        world.give(&frame);
+        assert!(world.pass(Micros::from_secs(1)).is_empty());
+        assert_eq!((world.switch.flow_count(), world.event(Event::ResetsSent)), (0, 0));
+    }
+}
+
+#[test]
+fn where_too_many_resets_wait_clients_are_reset_at_once() {
+    const WAITING_MAX: u16 = 1024;
+    let mut world = World::with(Settings { flow_count_max: 2048, ..settings() }, snapshot());
+    let clients: Vec<Client> = (1..=WAITING_MAX + 1).map(|port| Client { port, ..stranger() }).collect();
+    for client in &clients {
+        let asked = ask(&mut world, &client.ack(0));
+        deny(&mut world, &asked);
+    }
+    world.pass(UNOWNED_AFTER);
+    let (last, others) = clients.split_last().expect("some");
+    for client in others {
+        world.expect_drop(&client.ack(0), DropReason::UnknownFlow);
+    }
+    let outcome = world.give(&last.ack(0));
+    assert_eq!(outcome.verdict, Verdict::Reply);
+    assert_eq!(
+        world.pass_by(REPRIEVE.plus(REPRIEVE), Micros::from_millis(1)).len(),
+        usize::from(WAITING_MAX)
+    );
+    assert_eq!(
+        (world.switch.flow_count(), world.event(Event::FlowsUnowned)),
+        (0, u64::from(WAITING_MAX) + 1)
+    );
+}
+
+#[test]
 fn while_learning_nobody_is_reset() {
     let mut world = learning_world();
     let client = stranger();
@@ -237,7 +301,7 @@ fn who_resets_is_not_reset() {
 fn so_many_questions_a_second_and_no_more() {
     let more = (0..500u16).map(|host| {
         let [high, low] = host.to_be_bytes();
-        Backend { address: [10, 62, high, low].into(), usable: true }
+        Backend::at([10, 62, high, low].into())
     });
     let mut snapshot = snapshot();
     snapshot.backends.extend(more);

@@ -3,12 +3,20 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "the stories use the rest of it")]
 mod common;
+#[path = "../balance/policies.rs"]
+mod policies;
+#[path = "../balance/pool.rs"]
+#[expect(dead_code, reason = "the policies' own tests use the rest of it")]
+mod pool;
+mod rules;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use baton_core::http::{self, Body, Fed, Framing, Parsed};
+use baton_core::http::{self, Body, Fed, Fields, Framing, Parsed};
+use baton_core::policy::Load;
+use baton_core::policy::balance::Ask;
 use baton_core::switch::Learned;
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Micros, Outbox, Settings, Switch, Verdict, tls,
@@ -362,7 +370,8 @@ fn looking_for_owners_allocates_nothing() {
     bench.give("a denial", &Answer::of(question, 6).frame());
     bench.pass("the end of the search", 5_000, 50);
     let (verdict, _) = bench.give("what is nobody's", &strangers[7].data(0, b"data"));
-    assert_eq!(verdict, Verdict::Reply);
+    assert_eq!(verdict, Verdict::Drop(DropReason::UnknownFlow));
+    bench.pass("a reset that waited", 200, 50);
     assert!(bench.counters.event(Event::OwnersSought) >= 9 && bench.counters.event(Event::FlowsEvicted) > 0);
     assert_eq!(bench.counters.event(Event::FlowsAdopted), 1);
     assert_eq!(bench.counters.event(Event::FlowsUnowned), 1);
@@ -434,7 +443,8 @@ fn finding_a_requests_end_and_reading_a_hello_allocate_nothing() {
     let stream =
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nA: b\r\n\r\n";
     let (ended, count) = allocations(|| {
-        let Parsed::Complete(head) = http::parse(stream) else { return None };
+        let mut room = Fields::default();
+        let Parsed::Complete(head) = http::parse(stream, &mut room) else { return None };
         let (head, body) = stream.split_at(head.bytes);
         Some(Body::new(Framing::of(head).ok()?).feed(body))
     });
@@ -454,4 +464,27 @@ fn finding_a_requests_end_and_reading_a_hello_allocate_nothing() {
         _ => None,
     });
     assert_eq!((protocols, count), (Some(2), 0));
+}
+
+#[test]
+fn decisions_of_every_policy_allocate_nothing() {
+    let paths = [None, Some("/"), Some("/a/b/c"), Some("/c/d"), Some("/e/f/g/h")];
+    for settings in policies::all() {
+        let mut pool = pool::Pool::new(&settings, &[3; 70]);
+        let ((), counted) = allocations(|| {
+            for number in 0..3000_usize {
+                let member = number * 31 % 70;
+                match number % 5 {
+                    0 => pool.usable[member] = !pool.usable[member],
+                    1 => pool.report(member, Load { bytes_per_s: 7, ..Load::default() }),
+                    2 => pool.now = pool.now.plus(Micros::from_millis(20)),
+                    _ => {}
+                }
+                let bits = pool.bits();
+                let path = paths[number % paths.len()];
+                pool.try_give(Ask { key: bits % 300 * (u64::MAX / 300), entropy: bits, path, ..pool::ASK });
+            }
+        });
+        assert_eq!(counted, 0, "{}", settings.name());
+    }
 }

@@ -5,7 +5,7 @@ use baton_core::{DropReason, Event, Micros, Settings, Verdict};
 
 use crate::common::backend::sort;
 use crate::common::client::{Client, Offer, USUAL, get, len};
-use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame};
+use crate::common::packets::{ACK, FIN, PSH, RST, TcpFrame, read_tcp};
 use crate::common::world::{
     Answer, BACKENDS, GATEWAY, SECRET, World, backend_of, is_authentic, settings, snapshot,
 };
@@ -270,7 +270,9 @@ fn after_its_flow_is_forgotten_a_client_is_asked_for_and_never_handed_off_again(
         let (packets, questions) = sort(&world.pass(Micros::from_secs(5)));
         assert_eq!((packets.len(), questions.len()), (0, 8));
         if sought < 3 {
-            let reset = world.give(&late).reply();
+            world.expect_drop(&late, DropReason::UnknownFlow);
+            let told = world.pass(Micros::from_millis(200));
+            let reset = read_tcp(&told[0]);
             assert_eq!((reset.flags, reset.seq), (RST, client.peer_isn.wrapping_add(1 + client.read)));
         }
         assert_eq!((world.switch.flow_count(), world.event(Event::FlowsUnowned)), (0, sought.min(2)));

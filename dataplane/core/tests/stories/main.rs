@@ -5,6 +5,7 @@ mod common;
 
 mod acknowledgments;
 mod attacks;
+mod choices;
 mod dispatch;
 mod forwarding;
 mod frames;

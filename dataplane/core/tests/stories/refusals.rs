@@ -83,9 +83,8 @@ fn refused_by_all_the_client_is_told() {
 #[test]
 fn no_more_than_four_backends_are_tried() {
     let mut many = snapshot();
-    many.backends =
-        (20..26).map(|last| Backend { address: [10, 61, 0, last].into(), usable: true }).collect();
-    many.pools = vec![Pool { members: (0..6).map(BackendIndex).collect() }];
+    many.backends = (20..26).map(|last| Backend::at([10, 61, 0, last].into())).collect();
+    many.pools = vec![Pool::of((0..6).map(BackendIndex))];
     let mut world = World::with(settings(), Snapshot { ..many });
     let (client, outcome) = world.request(Client::new(), "/files/a");
     let mut message = outcome.message();

@@ -58,7 +58,11 @@ fn look(seconds: u64, handoffs: u64) -> Look {
         report_age_ms: Some(87),
         agent_release: None,
         clock_ahead_ms: None,
-        load: usable.then(|| Load { born: handoffs / 2, cpu_busy_permille: 125, ..Load::default() }),
+        load: usable.then(|| Load {
+            born: Some(handoffs / 2),
+            cpu_busy_permille: Some(125),
+            ..Load::default()
+        }),
         pools: Vec::new(),
         weight: 10,
         draining: false,

@@ -3,7 +3,7 @@
 //! The first byte chooses the pieces the bytes come in, and whether they are a request from its head on or a chunked body.
 
 use baton_core::http::{
-    Body, Chunked, EXTENSION_BYTES_MAX, Fed, Framing, LENGTH_BYTES_MAX, Parsed, SIZE_DIGITS_MAX,
+    Body, Chunked, EXTENSION_BYTES_MAX, Fed, Fields, Framing, LENGTH_BYTES_MAX, Parsed, SIZE_DIGITS_MAX,
     TRAILER_BYTES_MAX, TRAILER_COUNT_MAX, Unclear, parse,
 };
 
@@ -20,7 +20,8 @@ pub fn chunked(bytes: &[u8]) {
         expect_as_by_hand(rest, fed);
         return;
     }
-    let Parsed::Complete(head) = parse(rest) else { return };
+    let mut fields = Fields::default();
+    let Parsed::Complete(head) = parse(rest, &mut fields) else { return };
     let (head, body) = rest.split_at(head.bytes);
     match Framing::of(head) {
         Ok(framing) => {

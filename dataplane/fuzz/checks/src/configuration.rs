@@ -92,11 +92,11 @@ fn expect_usable(config: &switch_config::Config) {
     let (backends, pools) = (catalog.backends.len(), catalog.pools.len());
     for named in &catalog.pools {
         assert!(!named.pool.members.is_empty(), "a pool without members");
-        assert!(named.pool.members.iter().all(|member| usize::from(member.0) < backends));
+        assert!(named.pool.members.iter().all(|member| usize::from(member.backend.0) < backends));
     }
-    for rule in &catalog.rules.0 {
-        assert!(usize::from(rule.pool.0) < pools);
-        assert!(rule.vip.is_none_or(|VipIndex(vip)| usize::from(vip) < catalog.vips.len()));
+    for rule in catalog.rules.iter() {
+        assert!(rule.pool().is_none_or(|pool| usize::from(pool.0) < pools));
+        assert!(rule.conditions.vip.is_none_or(|VipIndex(vip)| usize::from(vip) < catalog.vips.len()));
     }
     let network = &config.core.network;
     assert!(network.is_host(network.address));
@@ -104,7 +104,7 @@ fn expect_usable(config: &switch_config::Config) {
         assert_ne!(backend.address, network.address, "a backend with the switch's address");
         assert!(network.contains(backend.address) || network.gateway.is_some(), "out of reach: {backend:?}");
     }
-    let addresses = catalog.vips.iter().map(|named| named.vip.address);
+    let addresses = catalog.vips.iter().map(|named| named.service.vip.address);
     assert!(
         addresses.clone().all(|address| address != IpAddr::V4(network.address)),
         "a VIP with the switch's address"

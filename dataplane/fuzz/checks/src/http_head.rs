@@ -1,6 +1,6 @@
 //! Request heads: however a head comes in pieces, it is read once and in one way.
 
-use baton_core::http::{HEADER_COUNT_MAX, Head, Parsed, parse};
+use baton_core::http::{Fields, HEADER_COUNT_MAX, Head, Parsed, parse};
 
 /// Longest input of which every prefix is read; of longer ones those around the end of the head.
 const EVERY_PREFIX_BYTES_MAX: usize = 600;
@@ -11,11 +11,15 @@ const EVERY_PREFIX_BYTES_MAX: usize = 600;
 /// A head that is read differently when it comes in pieces, that is not what stands in front of the bytes behind it, or that
 /// a reading by hand takes otherwise.
 pub fn http_head(bytes: &[u8]) {
-    match parse(bytes) {
+    match parse(bytes, &mut Fields::default()) {
         Parsed::Complete(head) => {
             expect_sound(bytes, &head);
             let (own, rest) = bytes.split_at(head.bytes);
-            assert_eq!(parse(own), Parsed::Complete(head), "what follows a head changes it: {rest:?}");
+            assert_eq!(
+                parse(own, &mut Fields::default()),
+                Parsed::Complete(head),
+                "what follows a head changes it: {rest:?}"
+            );
             expect_partial_in_front_of(own);
         }
         Parsed::Partial => expect_partial_in_front_of(bytes),
@@ -32,7 +36,9 @@ pub fn http_head(bytes: &[u8]) {
 fn expect_partial_in_front_of(bytes: &[u8]) {
     for length in lengths(bytes.len()) {
         let prefix = bytes.get(..length).unwrap_or_default();
-        assert_eq!(parse(prefix), Parsed::Partial, "the first {length} of {} bytes", bytes.len());
+        let mut room = Fields::default();
+        let parsed = parse(prefix, &mut room);
+        assert_eq!(parsed, Parsed::Partial, "the first {length} of {} bytes", bytes.len());
     }
 }
 
@@ -41,31 +47,33 @@ fn expect_refused_once_and_for_all(bytes: &[u8]) {
     let mut refused = None;
     for length in lengths(bytes.len()) {
         let prefix = bytes.get(..length).unwrap_or_default();
-        match parse(prefix) {
-            Parsed::Partial => assert_eq!(refused, None, "no longer refused with {length} bytes"),
-            Parsed::Complete(head) => panic!("{head:?} of the first {length} bytes, then refused"),
+        match reading(prefix) {
+            Reading::Partial => assert_eq!(refused, None, "no longer refused with {length} bytes"),
+            Reading::Complete => panic!("whole with the first {length} bytes, then refused"),
             now => assert_eq!(*refused.get_or_insert(now), now, "for another reason with {length} bytes"),
         }
     }
     for more in [&b"\r\n\r\n"[..], b" / HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let longer = parse_owned(&[bytes, more].concat());
-        assert!(matches!(longer, Refused::Malformed | Refused::TooManyFields), "{longer:?} with {more:?}");
+        let longer = reading(&[bytes, more].concat());
+        assert!(matches!(longer, Reading::Malformed | Reading::TooManyFields), "{longer:?} with {more:?}");
     }
 }
 
 /// The answer without what borrows from the bytes.
-#[derive(Debug)]
-enum Refused {
-    Malformed,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Complete,
+    Partial,
     TooManyFields,
-    Not,
+    Malformed,
 }
 
-fn parse_owned(bytes: &[u8]) -> Refused {
-    match parse(bytes) {
-        Parsed::Malformed => Refused::Malformed,
-        Parsed::TooManyFields => Refused::TooManyFields,
-        Parsed::Complete(_) | Parsed::Partial => Refused::Not,
+fn reading(bytes: &[u8]) -> Reading {
+    match parse(bytes, &mut Fields::default()) {
+        Parsed::Complete(_) => Reading::Complete,
+        Parsed::Partial => Reading::Partial,
+        Parsed::TooManyFields => Reading::TooManyFields,
+        Parsed::Malformed => Reading::Malformed,
     }
 }
 

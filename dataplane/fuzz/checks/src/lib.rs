@@ -48,7 +48,12 @@ pub const TARGETS: &[Target] = &[
 
 // The configuration's reader of `baton-switch`, and beside it what it takes from that crate's other rooms.
 #[path = "../../../switch/src/config/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "reading files is left out here")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "reading files and live change are left out here"
+)]
 mod switch_config;
 
 #[path = "../../../switch/src/dpdk"]
@@ -76,7 +81,9 @@ mod dpdk {
 mod control {
     mod catalog;
 
-    pub use catalog::{Catalog, NamedBackend, NamedPool, NamedVip};
+    pub use catalog::{
+        Catalog, NamedBackend, NamedClass, NamedPool, NamedVip, PLACES_MAX, Places, vips_of_rule,
+    };
 }
 
 // The configuration's reader of `handoff-agent`, and beside it where the BPF file system is.

@@ -6,6 +6,7 @@ mod troubles;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use baton_core::policy::balance::PolicySettings;
 use baton_weather::{Chance, Conditions};
 use handoff_proto::Micros;
 
@@ -77,6 +78,7 @@ fn ordinary(chances: &mut Chances) -> Plan {
     let count = chances.between(4, 14);
     Plan {
         lcores: u8::try_from(chances.between(1, 4)).unwrap_or(1),
+        policy: PolicySettings::default(),
         flow_count_max: 1024,
         hold_count_max: 64,
         established_timeout: Micros::from_secs(120),

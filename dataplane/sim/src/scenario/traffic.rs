@@ -64,6 +64,8 @@ fn request(chances: &mut Chances) -> RequestPlan {
 
 /// Makes clients write their requests in small pieces.
 pub(super) fn in_pieces(conversations: &mut [Conversation], chances: &mut Chances) {
+    // Several requests of some hundred pieces, 300 ms apart, and pauses between them.
+    conversations.iter_mut().for_each(|script| script.patience = Micros::from_secs(300));
     for request in conversations.iter_mut().flat_map(|script| &mut script.requests) {
         request.padding_bytes = request.padding_bytes.min(3_000);
         request.body_bytes = request.body_bytes.min(2_000);

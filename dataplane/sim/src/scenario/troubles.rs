@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use baton_core::policy::balance::{
+    ContentAndLoadSettings, HashOn, HostWeights, LardReplicatedSettings, LardSettings, MaglevSettings,
+    PolicySettings, RaccSettings, SettingsFault, TrafficUnit,
+};
 use baton_weather::Chance;
 use handoff_proto::Micros;
 
@@ -96,6 +100,15 @@ pub(super) const ALL: &[Scenario] = &[
         evidence: &["world_rules_changed"],
         tolerance: NONE,
         complete_percent: 100,
+    },
+    Scenario {
+        name: "policies",
+        about: "any of the policies chooses; agents fall silent and come back, queues fill, rules change",
+        shape: policies,
+        evidence: &["switch_stale_reports", "world_usability_lost", "backend_refused", "world_rules_changed"],
+        // A pool may have lost its backends under rules that are no longer in force when its client hears of it.
+        tolerance: Tolerance { refusals: Refusals::Any, ..NONE },
+        complete_percent: 80,
     },
     Scenario {
         name: "key-rotation",
@@ -300,6 +313,58 @@ fn policy_change(plan: &mut Plan, chances: &mut Chances) {
         push(plan, at, Fault::RulesChanged(chances.position(3)));
     }
     plan.faults.sort_by_key(|timed| timed.at);
+}
+
+fn policies(plan: &mut Plan, chances: &mut Chances) {
+    let policies = every_policy();
+    plan.policy = policies[chances.position(policies.len())].clone();
+    policy_change(plan, chances);
+    let (begin, end) = trouble(chances, 3_000);
+    push(
+        plan,
+        begin,
+        Fault::ControlDelayed(chances.span(Micros::from_millis(100), Micros::from_millis(500))),
+    );
+    push(plan, end, Fault::ControlDelayed(Micros::from_millis(1)));
+    if chances.percent(50) {
+        agent_gone(plan, chances);
+    }
+    if chances.percent(50) {
+        let (backend, (begin, end)) = (any_backend(chances), trouble(chances, 2_000));
+        push(plan, begin, Fault::QueueFull(backend));
+        push(plan, end, Fault::QueueDrained(backend));
+    }
+    plan.faults.sort_by_key(|timed| timed.at);
+}
+
+fn sound<T>(settings: Result<T, SettingsFault>) -> T {
+    match settings {
+        Ok(settings) => settings,
+        Err(fault) => unreachable!("settings of a world are sound: {fault}"),
+    }
+}
+
+/// Every policy, with settings that let worlds of this size see what it does.
+fn every_policy() -> [PolicySettings; 16] {
+    use PolicySettings as P;
+    [
+        P::RoundRobin,
+        P::WeightedRoundRobin,
+        P::LeastConnections,
+        P::LeastTraffic(TrafficUnit::Bytes),
+        P::LeastTraffic(TrafficUnit::Packets),
+        P::WeightedLeastLoad(HostWeights::default()),
+        P::FastestResponse,
+        P::TwoChoices,
+        P::ClientHash,
+        P::Maglev(sound(MaglevSettings::new(HashOn::Path, Some(150)))),
+        P::UrlHash,
+        P::Lard(LardSettings::default()),
+        P::LardReplicated(sound(LardReplicatedSettings::new(LardSettings::default(), 20))),
+        P::Cap,
+        P::Racc(RaccSettings::default()),
+        P::ContentAndLoad(ContentAndLoadSettings::default()),
+    ]
 }
 
 fn key_rotation(plan: &mut Plan, chances: &mut Chances) {

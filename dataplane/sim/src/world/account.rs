@@ -91,10 +91,25 @@ impl World {
         self.machine.as_ref().map_or(0, Machine::flow_count)
     }
 
+    /// Connections that the switch counts at its backends.
+    #[must_use]
+    pub fn counted_connections(&self) -> u64 {
+        self.machine.as_ref().map_or(0, Machine::counted_connections)
+    }
+
     /// Heads and error pages that the switch keeps.
     #[must_use]
     pub fn held_count(&self) -> usize {
         self.machine.as_ref().map_or(0, Machine::held_count)
+    }
+
+    /// Says whether nothing is left of any connection, at the switch or at a backend.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.flow_count() == 0
+            && self.held_count() == 0
+            && self.counted_connections() == 0
+            && self.backends.iter().all(|backend| backend.sockets().next().is_none())
     }
 
     /// The switch's flows, as text.

@@ -138,7 +138,7 @@ impl World {
             machine: None,
             stalled_until: Micros(0),
             backlog: VecDeque::new(),
-            control: Control::new(0, key_ring(&keys)),
+            control: Control::new(0, plan.policy.clone(), key_ring(&keys)),
             keys,
             clock_ahead: Micros(0),
             control_delay: plan.control_delay,
@@ -267,14 +267,17 @@ impl World {
                 if self.agents[backend] {
                     let host = &mut self.backends[backend];
                     host.is_ready = host.may_be_ready(now);
-                    let report = Report { backend, is_ready: host.is_ready, is_healthy: host.listens };
+                    let connections = u32::try_from(host.sockets().count()).unwrap_or(u32::MAX);
+                    let (is_ready, is_healthy) = (host.is_ready, host.listens);
+                    let report = Report { backend, is_ready, is_healthy, connections };
                     self.make(now.plus(self.control_delay), Appointment::SwitchHears(report));
                 }
             }
             Appointment::SwitchHears(report) => {
-                if self.machine.is_some() {
-                    self.control.hear(report, now);
-                    let clock = self.switch_clock();
+                let clock = self.switch_clock();
+                if let Some(machine) = &mut self.machine {
+                    self.control.hear(report, now, clock);
+                    machine.take_loads(&self.control.loads());
                     self.make(now.plus(self.control_delay), Appointment::AgentHears(report.backend, clock));
                 }
             }

@@ -1,5 +1,6 @@
 //! What a world is made of, as data.
 
+use baton_core::policy::balance::PolicySettings;
 use baton_weather::Conditions;
 use handoff_proto::Micros;
 
@@ -11,6 +12,8 @@ use crate::fault::Timed;
 pub struct Plan {
     /// Lcores of the switch.
     pub lcores: u8,
+    /// How every pool chooses among its backends.
+    pub policy: PolicySettings,
     /// Entries of each lcore's flow table.
     pub flow_count_max: usize,
     /// Heads each lcore can hold.

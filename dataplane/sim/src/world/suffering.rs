@@ -34,7 +34,8 @@ impl World {
             }
             Fault::SwitchStarted(jump) => {
                 self.clock_ahead = self.clock_ahead.plus(jump);
-                self.control = Control::new(self.control.rules(), key_ring(&self.keys));
+                self.control =
+                    Control::new(self.control.rules(), self.plan.policy.clone(), key_ring(&self.keys));
                 self.start_switch();
             }
             Fault::RulesChanged(rules) => {

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use baton_core::http::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
+use baton_core::http::{BODY_BYTES_MAX, ErrorBody, ErrorPages, Refusal};
 
+use super::answers::media_type;
 use super::faults::{Findings, quoted};
 use super::raw::RawErrorPage;
 
@@ -40,7 +41,8 @@ pub(super) fn error_pages(
             }
             _ => {}
         }
-        let content_type = content_type(entry, &key("content_type"), findings);
+        let content_type =
+            media_type(entry.content_type.as_deref(), &key("content_type"), CONTENT_TYPE_DEFAULT, findings);
         let file =
             findings.required(&key("file"), entry.file.as_deref(), "the path of the page's body is needed");
         let Some(file) = file else { continue };
@@ -61,17 +63,4 @@ pub(super) fn error_pages(
         }
     }
     pages
-}
-
-fn content_type(entry: &RawErrorPage, key: &str, findings: &mut Findings) -> String {
-    let Some(text) = entry.content_type.as_deref() else { return CONTENT_TYPE_DEFAULT.to_owned() };
-    // What a field value may have (RFC 9110, section 5.5): above all, no line breaks.
-    let is_sound = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && text.contains('/');
-    if !is_sound || text.len() > CONTENT_TYPE_BYTES_MAX {
-        let allowed = format!(
-            "a media type of at most {CONTENT_TYPE_BYTES_MAX} characters is needed, such as {CONTENT_TYPE_DEFAULT:?}"
-        );
-        findings.fault(key, quoted(text), allowed);
-    }
-    text.to_owned()
 }

@@ -24,11 +24,18 @@ impl fmt::Display for Fault {
     }
 }
 
+/// How many faults, and how many warnings, are told: who wrote more has a program to mend, not a file.
+pub(super) const TOLD_MAX: usize = 1_000;
+
 /// Faults and warnings found so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    /// How many of the faults are that something cannot change while the switch runs.
+    pub(super) fixed: usize,
+    /// Faults beyond [`TOLD_MAX`].
+    untold: usize,
 }
 
 impl Findings {
@@ -39,7 +46,20 @@ impl Findings {
         found: impl fmt::Display,
         allowed: impl Into<String>,
     ) {
-        self.faults.push(Fault { key: key.into(), found: found.to_string(), allowed: allowed.into() });
+        if self.faults.len() < TOLD_MAX {
+            self.faults.push(Fault { key: key.into(), found: found.to_string(), allowed: allowed.into() });
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    /// Ends the search; returns the faults, the last of which says so if there were too many to be told.
+    pub(super) fn into_faults(mut self) -> Vec<Fault> {
+        if self.untold > 0 {
+            let allowed = format!("{} further faults; correct these first", self.untold);
+            self.faults.push(Fault { key: "and more".to_owned(), found: String::new(), allowed });
+        }
+        self.faults
     }
 
     /// Notes something that works but is hardly meant.
@@ -49,7 +69,9 @@ impl Findings {
         found: impl fmt::Display,
         advice: impl Into<String>,
     ) {
-        self.warnings.push(Fault { key: key.into(), found: found.to_string(), allowed: advice.into() });
+        if self.warnings.len() < TOLD_MAX {
+            self.warnings.push(Fault { key: key.into(), found: found.to_string(), allowed: advice.into() });
+        }
     }
 
     /// Takes a number within `range`, or the default if none is given. A faulty one becomes the start of the range, so

@@ -4,14 +4,24 @@
 //! settings for the DPDK door, the core and control. Between them every value is checked, and everything that is wrong
 //! is reported at once, each fault with its key, what was found and what is allowed. Nothing here touches the network or DPDK.
 
+mod answers;
+mod backends;
+mod classes;
+mod conditions;
 mod error_pages;
 mod faults;
+mod fixed;
 mod key_file;
+mod names;
+mod policies;
+mod pools;
 mod raw;
+mod rules;
 mod sections;
 mod services;
 #[cfg(test)]
 mod tests;
+mod vips;
 
 use core::net::SocketAddr;
 use std::fs;
@@ -28,10 +38,12 @@ use crate::dpdk::DpdkSettings;
 
 pub use faults::Fault;
 use faults::Findings;
-use raw::RawConfig;
+use fixed::Fixed;
+pub(crate) use raw::{RawBackend, RawConfig, RawMember, RawRule, TextOr};
+pub(crate) use services::member_name;
 
 /// Longest configuration file, in bytes.
-pub const FILE_BYTES_MAX: u64 = 4 << 20;
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -42,8 +54,12 @@ pub struct Config {
     pub core: Settings,
     /// Where control listens.
     pub control: ControlSettings,
-    /// VIPs, backends, pools and rules.
+    /// Where the keys are.
+    pub key_file: PathBuf,
+    /// VIPs, backends, pools, classes and rules.
     pub catalog: Arc<Catalog>,
+    /// As it is written.
+    pub(crate) raw: RawConfig,
     /// What works but is hardly meant.
     pub warnings: Vec<Fault>,
 }
@@ -86,6 +102,14 @@ pub enum ConfigError {
         /// What was found and what is allowed.
         text: String,
     },
+    /// Nothing is wrong, but some of it cannot change while the switch runs.
+    #[error("{}", listed(file, faults))]
+    Fixed {
+        /// The configuration file.
+        file: PathBuf,
+        /// All of that, in the order of the file's sections.
+        faults: Vec<Fault>,
+    },
     /// Values that are not allowed.
     #[error("{}", listed(file, faults))]
     Faults {
@@ -101,18 +125,26 @@ fn listed(file: &Path, faults: &[Fault]) -> String {
     lines.join("\n")
 }
 
+/// What a configuration refers to outside its text.
+pub(crate) struct Sources<'a> {
+    /// Reads the key file at this path.
+    pub(crate) keys: &'a dyn Fn(&Path) -> Result<KeyRing, KeyFault>,
+    /// Reads the body of an error page at this path.
+    pub(crate) body: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+}
+
+impl Sources<'_> {
+    /// The files themselves.
+    pub(crate) const FILES: Self = Self { keys: &key_file::read, body: &error_pages::read_body };
+}
+
 impl Config {
     /// Reads and checks a configuration file and the key file it names.
     ///
     /// # Errors
     /// Everything that is wrong with either.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { file: file.to_owned(), source };
-        if fs::metadata(file).map_err(read)?.len() > FILE_BYTES_MAX {
-            return Err(ConfigError::TooLong { file: file.to_owned() });
-        }
-        let text = fs::read_to_string(file).map_err(read)?;
-        Self::from_text(&text, file, key_file::read, error_pages::read_body)
+        Self::checked(parse(&read(file)?, file)?, file, &Sources::FILES, None)
     }
 
     /// Checks the text of a configuration. `file` is named in errors; `read_keys` is given the path of the key file,
@@ -123,23 +155,57 @@ impl Config {
     pub fn from_text(
         text: &str,
         file: &Path,
-        read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
+        read_keys: impl Fn(&Path) -> Result<KeyRing, KeyFault>,
         read_body: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, ConfigError> {
-        let raw = parse(text, file)?;
+        let sources = Sources { keys: &read_keys, body: &read_body };
+        Self::checked(parse(text, file)?, file, &sources, None)
+    }
+
+    /// Checks a configuration that is read already, to run in place of `before`, if anything runs: what cannot change while
+    /// the switch runs must be as there, and what has a place there keeps it.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn checked(
+        raw: RawConfig,
+        file: &Path,
+        sources: &Sources<'_>,
+        before: Option<&Self>,
+    ) -> Result<Self, ConfigError> {
         let mut findings = Findings::default();
-        let checked = check(raw, &mut findings, read_keys, read_body);
+        let checked = check(raw, &mut findings, sources, before);
         match checked {
             Some(config) if findings.faults.is_empty() => Ok(Self { warnings: findings.warnings, ..config }),
-            _ => Err(ConfigError::Faults { file: file.to_owned(), faults: findings.faults }),
+            _ => {
+                let (file, is_fixed) = (file.to_owned(), findings.fixed == findings.faults.len());
+                let faults = findings.into_faults();
+                Err(if is_fixed {
+                    ConfigError::Fixed { file, faults }
+                } else {
+                    ConfigError::Faults { file, faults }
+                })
+            }
         }
     }
+}
+
+/// Reads the text of a configuration file.
+pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
+    let fault = |source| ConfigError::Read { file: file.to_owned(), source };
+    if fs::metadata(file).map_err(fault)?.len() > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLong { file: file.to_owned() });
+    }
+    fs::read_to_string(file).map_err(fault)
 }
 
 pub use key_file::KeyFault;
 
 /// Reads the form of the file; what its values may be is not looked at here.
-fn parse(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
+pub(crate) fn parse(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(ConfigError::TooLong { file: file.to_owned() });
+    }
     let line_of = |error: &toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         text.get(..start).map_or(1, |before| before.matches('\n').count() + 1)
@@ -163,15 +229,22 @@ fn parse(text: &str, file: &Path) -> Result<RawConfig, ConfigError> {
 fn check(
     raw: RawConfig,
     findings: &mut Findings,
-    read_keys: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
-    read_body: impl Fn(&Path) -> io::Result<Vec<u8>>,
+    sources: &Sources<'_>,
+    before: Option<&Config>,
 ) -> Option<Config> {
     let network = sections::network(&raw.switch, findings);
-    let keys = sections::keys(&raw.switch, findings, read_keys);
+    let key_file = sections::key_file(&raw.switch);
+    let keys = sections::keys(&key_file, findings, sources.keys);
     let dpdk = sections::dpdk(&raw.dpdk, findings);
     let control = sections::control(&raw.control, findings);
     let core = sections::core(&raw, network, dpdk.mtu, findings);
-    let error_pages = error_pages::error_pages(&raw.error_page, findings, read_body);
-    let catalog = services::catalog(&raw, network, keys, error_pages, findings);
-    Some(Config { dpdk, core: core?, control: control?, catalog: Arc::new(catalog?), warnings: Vec::new() })
+    let error_pages = Arc::new(error_pages::error_pages(&raw.error_page, findings, sources.body));
+    if let (Some(before), Some(core), Some(control)) = (before, &core, &control) {
+        let after = Fixed { dpdk: &dpdk, core, control, key_file: &key_file };
+        fixed::compare(&before.into(), &after, findings);
+    }
+    let before = before.map(|before| before.catalog.as_ref());
+    let catalog = services::catalog(&raw, network, keys, error_pages, before, findings);
+    let (core, control, catalog) = (core?, control?, Arc::new(catalog?));
+    Some(Config { dpdk, core, control, key_file, catalog, raw, warnings: Vec::new() })
 }

@@ -78,17 +78,21 @@ fn gateway(text: &str, network: &Network, findings: &mut Findings) -> Option<Ipv
     Some(gateway)
 }
 
+/// Returns where the keys are.
+pub(super) fn key_file(raw: &RawSwitch) -> PathBuf {
+    PathBuf::from(raw.key_file.as_deref().unwrap_or(KEY_FILE_DEFAULT))
+}
+
 /// Reads the keys.
 pub(super) fn keys(
-    raw: &RawSwitch,
+    path: &Path,
     findings: &mut Findings,
     read: impl FnOnce(&Path) -> Result<KeyRing, KeyFault>,
 ) -> Option<KeyRing> {
-    let path = raw.key_file.as_deref().unwrap_or(KEY_FILE_DEFAULT);
-    match read(Path::new(path)) {
+    match read(path) {
         Ok(keys) => Some(keys),
         Err(fault) => {
-            findings.fault("switch.key_file", quoted(path), fault.to_string());
+            findings.fault("switch.key_file", quoted(&path.to_string_lossy()), fault.to_string());
             None
         }
     }

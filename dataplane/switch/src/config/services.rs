@@ -1,345 +1,282 @@
-//! The sections that stand any number of times: `[[vip]]`, `[[backend]]`, `[[pool]]`, `[[rule]]`.
+//! The sections that stand any number of times, put together: VIPs, backends, pools, classes, rules.
 
 use core::net::Ipv4Addr;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use baton_core::Network;
 use baton_core::http::ErrorPages;
-use baton_core::policy::{BackendIndex, HostMatch, PathMatch, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::policy::balance::{HashOn, PolicySettings};
+use baton_core::policy::{Affinity, BackendIndex, CLASSES_MAX, Pool, PoolIndex, Rule, Rules};
+use baton_core::switch::Inspect;
+use handoff_proto::KeyRing;
 use handoff_proto::control::VIPS_MAX;
-use handoff_proto::{KeyRing, Vip};
 
+use super::backends::backends;
+use super::classes::{classes, overload};
 use super::faults::{Findings, quoted};
-use super::raw::{RawConfig, RawPool, RawRule};
-use crate::control::{Catalog, NamedBackend, NamedPool, NamedVip};
+use super::names::{Names, at_least_one, count, text};
+use super::pools::pools;
+use super::raw::{RawConfig, RawMember, RawPool, TextOr};
+use super::rules::{Terms, rules};
+use super::vips::{inspect_name, vips};
+use crate::control::{Catalog, NamedBackend, NamedPool, NamedVip, PLACES_MAX, Places, vips_of_rule};
 
-/// How many `[[backend]]`, `[[pool]]` and `[[rule]]` there may be. Every new connection may walk all rules.
-const ENTRIES_MAX: usize = 4096;
-/// Longest name of a VIP, a backend or a pool, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-/// Longest host name (RFC 1035, section 2.3.4), in bytes.
-const HOST_BYTES_MAX: usize = 253;
-/// Longest path condition, in bytes.
-const PATH_BYTES_MAX: usize = 2048;
-/// What is said of a pool without members.
-const ONE_BACKEND: &str = "at least one backend is needed";
+/// How many `[[backend]]`, and how many `[[pool]]`, there may be.
+const ENTRIES_MAX: usize = 4_096;
+/// How many `[[rule]]` there may be: their positions are 16-bit numbers.
+const RULES_MAX: usize = 65_535;
 
-/// Checks VIPs, backends, pools and rules against each other and the network.
+/// Checks all these sections against each other and the network. What `before` has keeps its place.
 pub(super) fn catalog(
     raw: &RawConfig,
     network: Option<Network>,
     keys: Option<KeyRing>,
-    error_pages: ErrorPages,
+    error_pages: Arc<ErrorPages>,
+    before: Option<&Catalog>,
     findings: &mut Findings,
 ) -> Option<Catalog> {
-    count("vip", raw.vip.len(), VIPS_MAX, findings);
-    count("backend", raw.backend.len(), ENTRIES_MAX, findings);
-    count("pool", raw.pool.len(), ENTRIES_MAX, findings);
-    count("rule", raw.rule.len(), ENTRIES_MAX, findings);
-    names("vip", raw.vip.iter().map(|vip| vip.name.as_deref()), findings);
-    names("backend", raw.backend.iter().map(|backend| backend.name.as_deref()), findings);
-    names("pool", raw.pool.iter().map(|pool| pool.name.as_deref()), findings);
+    if !counts(raw, findings) {
+        return None;
+    }
+    let vip_names = Names::check("vip", raw.vip.iter().map(|vip| vip.name.as_deref()), findings);
+    let backend_names = raw.backend.iter().map(|backend| backend.name.as_deref());
+    let backend_names = Names::check("backend", backend_names, findings);
+    let pool_names = Names::check("pool", raw.pool.iter().map(|pool| pool.name.as_deref()), findings);
+    let class_names = Names::check("class", raw.class.iter().map(|class| class.name.as_deref()), findings);
 
-    let vips = vips(raw, network, findings);
-    let backends = backends(raw, network, findings);
-    let pools = pools(raw, findings);
-    let rules = rules(raw, findings);
+    let vips = vips(&raw.vip, network, findings);
+    let backends = backends(&raw.backend, &raw.vip, network, findings);
+    let mut places = before.map(Places::of).unwrap_or_default();
+    let backend_places = backend_places(&backends, &mut places, findings);
+    let pools = pools(&raw.pool, &backend_names, &backends, &backend_places, findings);
+    let pool_places = pool_places(&raw.pool, &mut places, findings);
+    let classes = classes(&raw.class, findings);
+    let overload = overload(&raw.overload, findings);
+    let terms = Terms {
+        vips: &vips,
+        vip_names: &vip_names,
+        pool_names: &pool_names,
+        pools: &pool_places,
+        class_names: &class_names,
+    };
+    let (rules, answers) = rules(&raw.rule, &terms, findings);
+    content_is_seen(&rules, &pools, &pool_places, &vips, findings);
     if !findings.faults.is_empty() {
         return None;
     }
-    let catalog = Catalog { vips, backends, pools, rules, error_pages: Arc::new(error_pages), keys: keys? };
-    unused(raw, &catalog, findings);
-    Some(catalog)
+    unused(raw, &rules, &pool_places, &vips, findings);
+    let former = before.map(|before| (before.backends.as_slice(), before.pools.as_slice()));
+    let (former_backends, former_pools) = former.unwrap_or_default();
+    Some(Catalog {
+        vips,
+        backends: placed_backends(former_backends, backends, &backend_places),
+        pools: placed_pools(former_pools, pools, &pool_places),
+        rules: Rules::new(rules),
+        classes,
+        overload,
+        answers,
+        error_pages,
+        keys: keys?,
+    })
 }
 
-/// Returns what is written; nothing where a required text is missing, which is a fault already.
-fn text(found: &Option<String>) -> &str {
-    found.as_deref().unwrap_or_default()
-}
-
-fn count(section: &str, found: usize, max: usize, findings: &mut Findings) {
-    match found {
-        0 => findings.fault(format!("[[{section}]]"), "", "at least one is needed"),
-        found if found > max => findings.fault(
-            format!("[[{section}]]"),
-            "",
-            format!("{found} of them; at most {max} are allowed"),
-        ),
-        _ => {}
+/// Checks how many there are of each; says whether there are so few that all may be looked at.
+fn counts(raw: &RawConfig, findings: &mut Findings) -> bool {
+    let before = findings.faults.len();
+    for (section, found, max) in [
+        ("vip", raw.vip.len(), VIPS_MAX),
+        ("backend", raw.backend.len(), ENTRIES_MAX),
+        ("pool", raw.pool.len(), ENTRIES_MAX),
+        // One is that of rules which name none.
+        ("class", raw.class.len(), CLASSES_MAX - 1),
+        ("rule", raw.rule.len(), RULES_MAX),
+    ] {
+        count(section, found, max, findings);
     }
-}
-
-fn names<'a>(section: &str, found: impl Iterator<Item = Option<&'a str>>, findings: &mut Findings) {
-    let allowed = format!("1 to {NAME_BYTES_MAX} letters, digits, '-', '_' and '.' are allowed");
-    let mut seen: Vec<Option<&str>> = Vec::new();
-    for (position, name) in found.enumerate() {
-        seen.push(name);
-        let key = format!("{section}[{position}].name");
-        let Some(name) = findings.required(&key, name, &allowed) else { continue };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        let first = seen.iter().position(|earlier| *earlier == Some(name));
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
-            findings.fault(key, quoted(name), &allowed);
-        } else if let Some(first) = first.filter(|first| *first != position) {
-            findings.fault(
-                key,
-                quoted(name),
-                format!("{section}[{first}] has this name already; names must differ"),
-            );
-        }
+    let is_few = findings.faults.len() == before;
+    at_least_one("vip", raw.vip.len(), findings);
+    // A switch that answers all by itself needs neither.
+    let dispatches = raw.rule.is_empty() || raw.rule.iter().any(|rule| rule.pool.is_some());
+    if dispatches {
+        at_least_one("backend", raw.backend.len(), findings);
+        at_least_one("pool", raw.pool.len(), findings);
     }
+    at_least_one("rule", raw.rule.len(), findings);
+    is_few
 }
 
-fn vips(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) -> Vec<NamedVip> {
-    let mut vips: Vec<NamedVip> = Vec::new();
-    for (position, entry) in raw.vip.iter().enumerate() {
-        let key = format!("vip[{position}].address");
-        let port_key = format!("vip[{position}].port");
-        let port = findings.required(&port_key, entry.port, "allowed are 1 to 65535");
-        let port = findings.number(&port_key, port, 1, 1..=u16::MAX);
-        let Some(address) = findings.address(&key, entry.address.as_deref()) else { continue };
-        no_host_of(network, &key, address, findings);
-        let vip = Vip { address: address.into(), port };
-        if let Some(earlier) = vips.iter().find(|earlier| earlier.vip == vip) {
-            findings.fault(
-                key,
-                quoted(&address.to_string()),
-                format!("VIP \"{}\" has this address and port already", earlier.name),
-            );
-        }
-        vips.push(NamedVip { name: text(&entry.name).to_owned(), vip });
-    }
-    vips
-}
-
-fn backends(raw: &RawConfig, network: Option<Network>, findings: &mut Findings) -> Vec<NamedBackend> {
-    let mut backends: Vec<NamedBackend> = Vec::new();
-    for (position, entry) in raw.backend.iter().enumerate() {
-        let key = format!("backend[{position}].address");
-        let Some(address) = findings.address(&key, entry.address.as_deref()) else { continue };
-        no_host_of(network, &key, address, findings);
-        if let Some(earlier) = backends.iter().find(|earlier| earlier.address == address) {
-            findings.fault(
-                &key,
-                quoted(&address.to_string()),
-                format!("backend \"{}\" has this address already", earlier.name),
-            );
-        }
-        if let Some(vip) = raw.vip.iter().find(|vip| text(&vip.address).parse() == Ok(address)) {
-            let allowed = format!(
-                "this is the address of VIP \"{}\"; the backend's own address is needed",
-                text(&vip.name)
-            );
-            findings.fault(&key, quoted(&address.to_string()), allowed);
-        }
-        if network.is_some_and(|network| !network.contains(address) && network.gateway.is_none()) {
-            let allowed = "not on the switch's own network (switch.address), and there is no switch.gateway to reach it through";
-            findings.fault(&key, quoted(&address.to_string()), allowed);
-        }
-        backends.push(NamedBackend { name: text(&entry.name).to_owned(), address });
-    }
-    backends
-}
-
-/// Refuses addresses of the data network that are taken or no host's.
-fn no_host_of(network: Option<Network>, key: &str, address: Ipv4Addr, findings: &mut Findings) {
-    let Some(network) = network else { return };
-    let why = if address == network.address {
-        "this is the switch's own address (switch.address)"
-    } else if Some(address) == network.gateway {
-        "this is the gateway's address (switch.gateway)"
-    } else if !network.is_host(address) {
-        "this is the data network's own or its broadcast address"
-    } else {
-        return;
-    };
-    findings.fault(key, quoted(&address.to_string()), why);
-}
-
-fn pools(raw: &RawConfig, findings: &mut Findings) -> Vec<NamedPool> {
-    (0..).zip(&raw.pool).map(|(position, entry)| pool(position, entry, raw, findings)).collect()
-}
-
-fn pool(position: usize, entry: &RawPool, raw: &RawConfig, findings: &mut Findings) -> NamedPool {
-    if let Some(policy) = entry.policy.as_deref().filter(|policy| *policy != "round-robin") {
-        findings.fault(format!("pool[{position}].policy"), quoted(policy), "allowed is \"round-robin\"");
-    }
-    let backends_key = format!("pool[{position}].backends");
-    let backends = findings.required(&backends_key, entry.backends.as_deref(), ONE_BACKEND);
-    if backends.is_some_and(<[String]>::is_empty) {
-        findings.fault(backends_key, "[]", ONE_BACKEND);
-    }
-    let mut members = Vec::new();
-    for (place, name) in backends.unwrap_or_default().iter().enumerate() {
-        let key = format!("pool[{position}].backends[{place}]");
-        let known = raw.backend.iter().map(|backend| text(&backend.name));
-        match named("backend", name, known, &key, findings).map(BackendIndex) {
-            Some(index) if members.contains(&index) => {
-                findings.fault(key, quoted(name), "this backend is in the pool already");
-            }
-            Some(index) => members.push(index),
-            None => {}
-        }
-    }
-    NamedPool { name: text(&entry.name).to_owned(), pool: Pool { members } }
-}
-
-/// Finds the position of a name, or reports which there are.
-fn named<'a>(
-    section: &str,
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-    key: &str,
+fn backend_places(
+    backends: &[NamedBackend],
+    places: &mut Places,
     findings: &mut Findings,
-) -> Option<u16> {
-    let known: Vec<&str> = known.collect();
-    if let Some(position) = known.iter().position(|candidate| *candidate == name) {
-        return u16::try_from(position).ok(); // more are a fault of their own
-    }
-    let mut listed: Vec<String> = Vec::new();
-    for name in known.iter().filter(|name| !name.is_empty()).map(|name| quoted(name)) {
-        if !listed.contains(&name) {
-            listed.push(name);
-        }
-    }
-    let there_are = if listed.is_empty() {
-        "there is none at all".to_owned()
-    } else {
-        format!("there are {}", listed.join(", "))
+) -> Vec<BackendIndex> {
+    let place = |(position, backend): (usize, &NamedBackend)| {
+        let NamedBackend { name, address, .. } = backend;
+        places.backend(name, *address).unwrap_or_else(|| {
+            findings.fault(format!("backend[{position}].name"), quoted(name), no_place("backend"));
+            BackendIndex::default()
+        })
     };
-    findings.fault(key, quoted(name), format!("no [[{section}]] has this name; {there_are}"));
-    None
+    (0..).zip(backends).map(place).collect()
 }
 
-fn rules(raw: &RawConfig, findings: &mut Findings) -> Rules {
-    let rules: Vec<Option<Rule>> =
-        (0..).zip(&raw.rule).map(|(position, entry)| rule(position, entry, raw, findings)).collect();
-    for (position, later) in rules.iter().enumerate() {
-        let Some(later) = later else { continue };
-        let before = rules[..position].iter();
-        if let Some(earlier) =
-            before.clone().position(|rule| rule.as_ref().is_some_and(|rule| covers(rule, later)))
+fn pool_places(raw: &[RawPool], places: &mut Places, findings: &mut Findings) -> Vec<PoolIndex> {
+    let place = |(position, pool): (usize, &RawPool)| {
+        let name = text(&pool.name);
+        places.pool(name).unwrap_or_else(|| {
+            findings.fault(format!("pool[{position}].name"), quoted(name), no_place("pool"));
+            PoolIndex(0)
+        })
+    };
+    (0..).zip(raw).map(place).collect()
+}
+
+fn no_place(what: &str) -> String {
+    format!(
+        "the switch has had {PLACES_MAX} {what}s since it started and remembers them all; restart it to add one it does not know"
+    )
+}
+
+/// Puts backends at their places, and leaves those of former ones behind.
+fn placed_backends(
+    former: &[NamedBackend],
+    now: Vec<NamedBackend>,
+    places: &[BackendIndex],
+) -> Vec<NamedBackend> {
+    let mut all = former.to_vec();
+    all.iter_mut().for_each(|backend| backend.is_removed = true);
+    for (backend, place) in now.into_iter().zip(places) {
+        let place = usize::from(place.0);
+        if place >= all.len() {
+            all.resize(
+                place + 1,
+                NamedBackend { is_removed: true, ..NamedBackend::new("", Ipv4Addr::UNSPECIFIED) },
+            );
+        }
+        if let Some(slot) = all.get_mut(place) {
+            *slot = backend;
+        }
+    }
+    all
+}
+
+/// Puts pools at their places, and leaves those of former ones behind.
+fn placed_pools(former: &[NamedPool], now: Vec<NamedPool>, places: &[PoolIndex]) -> Vec<NamedPool> {
+    let gone = |named: &NamedPool| NamedPool { name: named.name.clone(), pool: Pool::default() };
+    let mut all: Vec<NamedPool> = former.iter().map(gone).collect();
+    for (named, place) in now.into_iter().zip(places) {
+        let place = usize::from(place.0);
+        if place >= all.len() {
+            all.resize(place + 1, NamedPool { name: String::new(), pool: Pool::default() });
+        }
+        if let Some(slot) = all.get_mut(place) {
+            *slot = named;
+        }
+    }
+    all
+}
+
+/// Refuses pools that bind clients by what is not seen of them, and warns of policies that go by it.
+fn content_is_seen(
+    rules: &[Rule],
+    pools: &[NamedPool],
+    places: &[PoolIndex],
+    vips: &[NamedVip],
+    findings: &mut Findings,
+) {
+    // By place: which VIPs lead there. One bit a VIP, of which there are at most 64.
+    let mut leading = HashMap::<PoolIndex, u64>::new();
+    for rule in rules {
+        if let Some(pool) = rule.pool() {
+            *leading.entry(pool).or_default() |= vips_of_rule(rule, vips);
+        }
+    }
+    for (position, (named, place)) in pools.iter().zip(places).enumerate() {
+        let bits = leading.get(place).copied().unwrap_or_default();
+        let reached = vips.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, vip)| vip);
+        let blind = |wanted: Inspect| reached.clone().find(|vip| vip.service.inspect != wanted);
+        let why = |vip: &NamedVip, wanted: Inspect| {
+            format!(
+                "rules lead here from VIP \"{}\", which has inspect = \"{}\"; this needs inspect = \"{}\"",
+                vip.name,
+                inspect_name(vip.service.inspect),
+                inspect_name(wanted)
+            )
+        };
+        let by_affinity = match &named.pool.affinity {
+            Some(Affinity::Cookie { .. } | Affinity::CookieRoute { .. }) => Some(Inspect::Http),
+            Some(Affinity::TlsSession) => Some(Inspect::Tls),
+            Some(Affinity::Client) | None => None,
+        };
+        if let Some((vip, wanted)) = by_affinity.and_then(|wanted| Some((blind(wanted)?, wanted))) {
+            findings.fault(format!("pool[{position}].sticky"), "", why(vip, wanted));
+        }
+        if let Some((vip, wanted)) =
+            goes_by(&named.pool.policy).and_then(|wanted| Some((blind(wanted)?, wanted)))
         {
             let advice =
-                format!("never reached: rule[{earlier}] stands before it and takes all its requests");
-            findings.warn(format!("rule[{position}]"), "", advice);
+                format!("{}; such requests are told apart by their client's address", why(vip, wanted));
+            findings.warn(format!("pool[{position}].policy"), quoted(named.pool.policy.name()), advice);
         }
     }
-    Rules(rules.into_iter().flatten().collect())
 }
 
-fn rule(position: usize, entry: &RawRule, raw: &RawConfig, findings: &mut Findings) -> Option<Rule> {
-    let key = |name: &str| format!("rule[{position}].{name}");
-    let vips = raw.vip.iter().map(|vip| text(&vip.name));
-    let vip = entry.vip.as_ref().map(|name| named("vip", name, vips, &key("vip"), findings).map(VipIndex));
-    let host = entry.host.as_ref().map(|name| host(name, &key("host"), findings));
-    let path = path(entry, position, findings);
-    let pools = raw.pool.iter().map(|pool| text(&pool.name));
-    let pool = findings
-        .required(&key("pool"), entry.pool.as_deref(), "the name of a [[pool]] is needed")
-        .and_then(|name| named("pool", name, pools, &key("pool"), findings))
-        .map(PoolIndex);
-    // The outer `Option`s say whether there is a condition, the inner whether it is right.
-    Some(Rule { vip: lift(vip)?, host: lift(host)?, path: lift(path)?, pool: pool? })
-}
-
-/// Turns an optional thing that may be faulty into a thing that may be faulty or is optional.
-fn lift<T>(condition: Option<Option<T>>) -> Option<Option<T>> {
-    match condition {
-        None => Some(None),
-        Some(None) => None,
-        Some(right) => Some(right),
-    }
-}
-
-fn host(name: &str, key: &str, findings: &mut Findings) -> Option<HostMatch> {
-    let bare = name.strip_suffix('.').unwrap_or(name);
-    // An IPv6 literal stands in brackets (RFC 3986, section 3.2.2).
-    let literal = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_literal = literal.is_some_and(|inner| inner.parse::<core::net::Ipv6Addr>().is_ok());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_name = !bare.is_empty() && bare.len() <= HOST_BYTES_MAX && bare.bytes().all(plain);
-    if is_literal || is_name {
-        // Brackets belong to the authority, not to the host: requests are compared without them.
-        return Some(HostMatch::new(&literal.unwrap_or(bare).to_ascii_lowercase()));
-    }
-    let allowed = "a host name as clients ask for it is needed, without scheme, port or wildcard, such as \"www.example.org\"";
-    findings.fault(key, quoted(name), allowed);
-    None
-}
-
-/// A path condition: its key, what stands there, what it becomes.
-type PathKey<'a> = (&'static str, &'a Option<String>, fn(String) -> PathMatch);
-
-/// Checks the path conditions, of which there may be one.
-fn path(entry: &RawRule, position: usize, findings: &mut Findings) -> Option<Option<PathMatch>> {
-    let kinds: [PathKey<'_>; 3] = [
-        ("path_exact", &entry.path_exact, PathMatch::Exact),
-        ("path_prefix", &entry.path_prefix, PathMatch::Prefix),
-        ("path_suffix", &entry.path_suffix, PathMatch::Suffix),
-    ];
-    let mut given = kinds.iter().filter_map(|(name, text, make)| Some((*name, text.as_ref()?, make)));
-    let (name, text, make) = given.next()?;
-    let key = format!("rule[{position}].{name}");
-    if let Some((second, other, _)) = given.next() {
-        let allowed =
-            format!("a rule has one path condition, and this one has {name} already; write two rules");
-        findings.fault(format!("rule[{position}].{second}"), quoted(other), allowed);
-        return Some(None);
-    }
-    let starts_right = name == "path_suffix" || text.starts_with('/');
-    // RFC 3986, section 3.3: anything else stands percent-encoded in a path.
-    let is_path = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte));
-    if text.is_empty() || text.len() > PATH_BYTES_MAX || !starts_right || !is_path {
-        let start = if name == "path_suffix" { "" } else { "starting with '/', " };
-        let allowed = format!(
-            "a path as it stands in requests is needed: {start}percent-encoded, without '?', '#' or blanks"
-        );
-        findings.fault(key, quoted(text), allowed);
-        return Some(None);
-    }
-    Some(Some(make(text.clone())))
-}
-
-/// Says whether every request that `later` matches is matched by `earlier`.
-fn covers(earlier: &Rule, later: &Rule) -> bool {
-    let vip = earlier.vip.is_none() || earlier.vip == later.vip;
-    let host = earlier.host.is_none() || earlier.host == later.host;
-    let path = match (&earlier.path, &later.path) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(PathMatch::Exact(first)), Some(PathMatch::Exact(second))) => first == second,
-        (Some(PathMatch::Exact(_)), Some(_)) => false,
-        (Some(wide @ PathMatch::Prefix(_)), Some(PathMatch::Exact(path) | PathMatch::Prefix(path))) => {
-            wide.matches(path)
+/// Returns what must be looked at for a policy to know what it goes by.
+fn goes_by(policy: &PolicySettings) -> Option<Inspect> {
+    match policy.hash_on() {
+        Some(HashOn::Path | HashOn::Url | HashOn::Host | HashOn::Cookie(_) | HashOn::Header(_)) => {
+            Some(Inspect::Http)
         }
-        (Some(wide @ PathMatch::Suffix(_)), Some(PathMatch::Exact(path) | PathMatch::Suffix(path))) => {
-            wide.matches(path)
-        }
-        (Some(PathMatch::Prefix(_)), Some(PathMatch::Suffix(_)))
-        | (Some(PathMatch::Suffix(_)), Some(PathMatch::Prefix(_))) => false,
-    };
-    vip && host && path
+        Some(HashOn::ServerName) => Some(Inspect::Tls),
+        Some(HashOn::Client) => None,
+        None => matches!(policy, PolicySettings::Racc(_)).then_some(Inspect::Http),
+    }
 }
 
 /// Warns of what no request can reach.
-fn unused(raw: &RawConfig, catalog: &Catalog, findings: &mut Findings) {
-    for (index, vip) in (0..).map(VipIndex).zip(&catalog.vips) {
-        if !catalog.rules.0.iter().any(|rule| rule.vip.is_none_or(|named| named == index)) {
+fn unused(raw: &RawConfig, rules: &[Rule], pools: &[PoolIndex], vips: &[NamedVip], findings: &mut Findings) {
+    let spoken_of = rules.iter().fold(0, |bits, rule| bits | vips_of_rule(rule, vips));
+    for (position, vip) in vips.iter().enumerate() {
+        if spoken_of >> position & 1 == 0 {
             let advice = "no [[rule]] speaks of this VIP: all its requests will be refused";
-            findings.warn(format!("vip[{}]", index.0), quoted(&vip.name), advice);
+            findings.warn(format!("vip[{position}]"), quoted(&vip.name), advice);
         }
     }
-    for (index, pool) in (0..).map(PoolIndex).zip(&catalog.pools) {
-        if !catalog.rules.0.iter().any(|rule| rule.pool == index) {
-            findings.warn(format!("pool[{}]", index.0), quoted(&pool.name), "no [[rule]] leads to this pool");
+    let led_to: HashSet<PoolIndex> = rules.iter().filter_map(Rule::pool).collect();
+    for (position, (pool, place)) in raw.pool.iter().zip(pools).enumerate() {
+        if !led_to.contains(place) {
+            findings.warn(
+                format!("pool[{position}]"),
+                quoted(text(&pool.name)),
+                "no [[rule]] leads to this pool",
+            );
         }
     }
+    let classes: HashSet<&str> = raw.rule.iter().filter_map(|rule| rule.class.as_deref()).collect();
+    for (position, class) in raw.class.iter().enumerate() {
+        if !classes.contains(text(&class.name)) {
+            findings.warn(
+                format!("class[{position}]"),
+                quoted(text(&class.name)),
+                "no [[rule]] has this class",
+            );
+        }
+    }
+    let members = raw.pool.iter().flat_map(|pool| pool.backends.iter().flatten());
+    let members: HashSet<&str> = members.filter_map(member_name).collect();
     for (position, backend) in raw.backend.iter().enumerate() {
         let name = text(&backend.name);
-        let has_it = |pool: &RawPool| pool.backends.iter().flatten().any(|member| member == name);
-        if !raw.pool.iter().any(has_it) {
+        if !members.contains(name) {
             findings.warn(format!("backend[{position}]"), quoted(name), "no [[pool]] has this backend");
         }
+    }
+}
+
+/// Returns the name of a member of a pool, however it is written.
+pub(crate) fn member_name(member: &TextOr<RawMember>) -> Option<&str> {
+    match member {
+        TextOr::Text(name) => Some(name),
+        TextOr::Table(RawMember { name, .. }) => name.as_deref(),
     }
 }

@@ -61,7 +61,8 @@ async fn attend(
         debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let clock = *shared.clock();
-    let mut session = Session::accept(id, shared.catalog.keys.clone(), shared.identity.address, clock.now());
+    let mut session =
+        Session::accept(id, shared.catalog().keys.clone(), shared.identity.address, clock.now());
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let deadline = Instant::from_std(clock.instant_of(session.deadline()));

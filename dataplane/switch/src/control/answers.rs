@@ -12,6 +12,7 @@ use handoff_proto::admin::{Backend, Counter, Flow, Flows, LcoreStatus, Status, V
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::catalog::Catalog;
 use super::shared::Shared;
 use crate::runtime::{LcoreView, Mailbox, Question};
 
@@ -22,7 +23,8 @@ const NEXT_HOPS_SPARE: usize = 16;
 
 /// Describes the switch as a whole.
 pub(super) fn status(shared: &Shared) -> Status {
-    let Shared { identity, catalog, observer, .. } = shared;
+    let Shared { identity, observer, .. } = shared;
+    let catalog = shared.catalog();
     let elapsed = observer.clock().elapsed();
     let backends = shared.backends();
     let lcores: Vec<LcoreStatus> =
@@ -37,7 +39,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         vips: catalog
             .vips
             .iter()
-            .map(|named| VipStatus { name: named.name.clone(), vip: named.vip })
+            .map(|named| VipStatus { name: named.name.clone(), vip: named.service.vip })
             .collect(),
         backends_usable: backends.iter().filter(|backend| backend.usable).count(),
         backends_configured: backends.len(),
@@ -118,19 +120,17 @@ pub(super) async fn flows(shared: &Shared, limit: usize) -> Option<Flows> {
         }
         let room = Vec::with_capacity(wanted);
         let views = ask(mailbox, |reply| Question::Flows { room, reply }).await?;
-        let now = shared.clock().now();
-        flows.extend(views.iter().take(wanted).map(|view| flow(shared, view, lcore.index, now)));
+        let (catalog, now) = (shared.catalog(), shared.clock().now());
+        flows.extend(views.iter().take(wanted).map(|view| flow(&catalog, view, lcore.index, now)));
     }
     Some(Flows { total, flows })
 }
 
-fn flow(shared: &Shared, view: &FlowView, lcore: u8, now: Micros) -> Flow {
+fn flow(catalog: &Catalog, view: &FlowView, lcore: u8, now: Micros) -> Flow {
     let backend = view.state.has_backend().then_some(view.backend);
     Flow {
         tuple: view.tuple,
-        backend: backend
-            .and_then(|index: BackendIndex| shared.catalog.backend_name(index))
-            .map(str::to_owned),
+        backend: backend.and_then(|index: BackendIndex| catalog.backend_name(index)).map(str::to_owned),
         state: state_name(view.state).to_owned(),
         age_ms: now.since(view.created).0 / 1000,
         idle_ms: now.since(view.last_seen).0 / 1000,

@@ -8,19 +8,16 @@
 
 use std::sync::Arc;
 
-use baton_core::policy::BackendIndex;
 use handoff_proto::admin::{
-    Backend, Changes, Class, Configuration, Counter, Flows, NewBackend, NewWeight, Pool, PoolMember, Route,
+    Backend, Changes, Class, Configuration, Counter, Flows, NewBackend, NewWeight, Pool, Route,
     RouteQuestion, Rule, Status,
 };
 use thiserror::Error;
+use tokio::task;
 
-use super::answers;
-use super::catalog::NamedPool;
+use super::reload::{Addition, Order, OrderFault, Outcome};
 use super::shared::Shared;
-
-/// The weight of a backend of which nobody says another.
-pub(super) const WEIGHT_DEFAULT: u16 = 1;
+use super::{answers, listings, route};
 
 /// Why something was not answered or not done. The text says what is wrong and what to do, in sentences.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -40,9 +37,6 @@ pub enum OperateFault {
     /// The switch itself failed: a file that cannot be read, say (500).
     #[error("{0}")]
     Failed(String),
-    /// This switch cannot do it (501).
-    #[error("this switch cannot do that yet: {0}")]
-    NotPossible(&'static str),
     /// An lcore does not answer, or too much else is asked at the moment; the same may succeed later (503).
     #[error("{0}")]
     Busy(String),
@@ -92,60 +86,53 @@ impl Operations {
     /// # Errors
     /// None today.
     pub fn pools(&self) -> Result<Vec<Pool>, OperateFault> {
+        let running = self.shared.live.running();
         let roster = self.shared.roster.lock();
-        let catalog = &self.shared.catalog;
-        let member = |index: &BackendIndex| {
-            let backend = catalog.backend_name(*index)?.to_owned();
-            Some(PoolMember { backend, weight: WEIGHT_DEFAULT, usable: roster.is_usable(*index) })
-        };
-        let pool = |named: &NamedPool| Pool {
-            name: named.name.clone(),
-            policy: "round-robin".to_owned(),
-            sticky: None,
-            members: named.pool.members.iter().filter_map(member).collect(),
-        };
-        Ok(catalog.pools.iter().map(pool).collect())
+        Ok(listings::pools(&running, |index| roster.is_usable(index)))
     }
 
     /// Lists every rule, in the order in which they are tried.
     ///
     /// # Errors
-    /// They are not kept in a form that can be told yet.
+    /// None today.
     pub fn rules(&self) -> Result<Vec<Rule>, OperateFault> {
-        Err(OperateFault::NotPossible("its configuration file lists the rules"))
+        Ok(listings::rules(&self.shared.live.running()))
     }
 
     /// Lists every service class.
     ///
     /// # Errors
-    /// There are none yet.
+    /// None today.
     pub fn classes(&self) -> Result<Vec<Class>, OperateFault> {
-        Err(OperateFault::NotPossible("it knows no service classes"))
+        Ok(listings::classes(&self.shared.live.running().config.catalog))
     }
 
     /// Returns the running configuration.
     ///
     /// # Errors
-    /// It is not kept yet.
+    /// It cannot be written as TOML, which is a fault of ours.
     pub fn configuration(&self) -> Result<Configuration, OperateFault> {
-        Err(OperateFault::NotPossible("it does not keep its configuration's text"))
+        let running = self.shared.live.running();
+        let toml = running.to_toml().map_err(|error| OperateFault::Failed(error.to_string()))?;
+        Ok(Configuration { generation: running.generation, applied: running.since, toml })
     }
 
     /// Checks a configuration and compares it with the running one; changes nothing.
     ///
     /// # Errors
     /// [`OperateFault::Refused`] with every fault in it.
-    pub async fn check(&self, _toml: &str) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("baton-switch --check --config FILE checks a file"))
+    pub async fn check(&self, toml: &str) -> Result<Changes, OperateFault> {
+        let order = Order::Apply(toml.to_owned());
+        self.aside(move |shared| shared.live.consider(&order)).await
     }
 
     /// Makes this the running configuration, until the switch ends or another one is applied. The file stays as it is.
     ///
     /// # Errors
-    /// [`OperateFault::Refused`] with every fault in it, or [`OperateFault::Conflict`] for what cannot be changed while the
-    /// switch runs.
-    pub async fn apply(&self, _toml: &str) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("restart it with the new configuration"))
+    /// [`OperateFault::Refused`] with every fault in it, or [`OperateFault::Conflict`] where nothing is wrong but something cannot
+    /// be changed while the switch runs.
+    pub async fn apply(&self, toml: &str) -> Result<Changes, OperateFault> {
+        self.carry_out(Order::Apply(toml.to_owned())).await
     }
 
     /// Makes the configuration file's present content the running configuration.
@@ -153,56 +140,87 @@ impl Operations {
     /// # Errors
     /// As [`Operations::apply`], or [`OperateFault::Failed`] where the file cannot be read.
     pub async fn reload(&self) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("restart it to have it read its configuration again"))
+        self.carry_out(Order::Reload).await
     }
 
     /// Adds a backend.
     ///
     /// # Errors
     /// The name is taken, a pool is unknown, or the configuration it leads to is refused.
-    pub async fn add_backend(&self, _new: &NewBackend) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("add the backend to switch.toml and restart the switch"))
+    pub async fn add_backend(&self, new: &NewBackend) -> Result<Changes, OperateFault> {
+        let NewBackend { name, address, weight, pools, drain, connections_max } = new.clone();
+        self.carry_out(Order::Add(Addition { name, address, weight, pools, drain, connections_max })).await
     }
 
     /// Removes a backend. Its connections go on as long as they would while it drains.
     ///
     /// # Errors
     /// It is unknown, or the configuration it leads to is refused.
-    pub async fn remove_backend(&self, _name: &str) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("remove the backend from switch.toml and restart the switch"))
+    pub async fn remove_backend(&self, name: &str) -> Result<Changes, OperateFault> {
+        self.carry_out(Order::Remove(name.to_owned())).await
     }
 
     /// Lets a backend have no new connections; those there go on.
     ///
     /// # Errors
     /// It is unknown.
-    pub async fn drain_backend(&self, _name: &str) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("stop the backend's agent: it then gets no new connections"))
+    pub async fn drain_backend(&self, name: &str) -> Result<Changes, OperateFault> {
+        self.carry_out(Order::Drain(name.to_owned())).await
     }
 
     /// Lets a backend that drains have new connections again.
     ///
     /// # Errors
     /// It is unknown.
-    pub async fn enable_backend(&self, _name: &str) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("start the backend's agent: it then gets new connections"))
+    pub async fn enable_backend(&self, name: &str) -> Result<Changes, OperateFault> {
+        self.carry_out(Order::Enable(name.to_owned())).await
     }
 
     /// Gives a backend another weight.
     ///
     /// # Errors
     /// Backend or pool are unknown, the backend is not in that pool, or the weight is out of range.
-    pub async fn weigh_backend(&self, _name: &str, _weight: &NewWeight) -> Result<Changes, OperateFault> {
-        Err(OperateFault::NotPossible("every backend of a pool counts alike"))
+    pub async fn weigh_backend(&self, name: &str, weight: &NewWeight) -> Result<Changes, OperateFault> {
+        let NewWeight { weight, pool } = weight.clone();
+        self.carry_out(Order::Weigh { backend: name.to_owned(), pool, weight }).await
+    }
+
+    async fn carry_out(&self, order: Order) -> Result<Changes, OperateFault> {
+        self.aside(move |shared| shared.carry_out(&order)).await
+    }
+
+    /// Does what may take seconds beside the control thread.
+    async fn aside(
+        &self,
+        act: impl FnOnce(&Shared) -> Result<Outcome, OrderFault> + Send + 'static,
+    ) -> Result<Changes, OperateFault> {
+        let shared = Arc::clone(&self.shared);
+        match task::spawn_blocking(move || act(&shared)).await {
+            Ok(Ok(Outcome { generation, changes, warnings })) => {
+                let warnings = warnings.iter().map(ToString::to_string).collect();
+                Ok(Changes { generation, changes, warnings })
+            }
+            Ok(Err(fault)) => Err(fault.into()),
+            Err(error) => Err(OperateFault::Failed(error.to_string())),
+        }
     }
 
     /// Says what would become of a request; nothing does.
     ///
     /// # Errors
-    /// The VIP is unknown, or an lcore does not answer.
-    pub async fn route(&self, _question: &RouteQuestion) -> Result<Route, OperateFault> {
-        Err(OperateFault::NotPossible(
-            "the rules of switch.toml are tried in their order, and the first that matches wins",
-        ))
+    /// The VIP is unknown or reads something else, or an lcore does not answer.
+    pub async fn route(&self, question: &RouteQuestion) -> Result<Route, OperateFault> {
+        route::route(&self.shared, question).await
+    }
+}
+
+impl From<OrderFault> for OperateFault {
+    fn from(fault: OrderFault) -> Self {
+        match fault {
+            OrderFault::Unknown(why) => Self::Unknown(why),
+            OrderFault::Conflict(why) => Self::Conflict(why),
+            OrderFault::Refused(error) => Self::Refused(error.to_string()),
+            OrderFault::Unread(error) => Self::Failed(error.to_string()),
+        }
     }
 }

@@ -1,20 +1,38 @@
 //! All backends: who speaks for each, what it last reported, whether it may get new connections.
 
 use core::net::IpAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use baton_core::Snapshot;
-use baton_core::policy::BackendIndex;
-use handoff_proto::control::{CONTROL_VERSION, Load, REASON_BYTES_MAX, REASONS_MAX, Report, VIPS_MAX};
-use handoff_proto::{Micros, Vip, admin};
+use baton_core::policy::{self, BackendIndex};
+use handoff_proto::control::{CONTROL_VERSION, REASONS_MAX, Report, SESSIONS_MAX, Sessions, VIPS_MAX};
+use handoff_proto::{Micros, TlsSessionId, Vip, admin};
 use thiserror::Error;
 
 use super::catalog::{Catalog, NamedBackend, NamedVip};
-use super::lifecycle::{Absence, Happening, SessionId, Standing};
-use super::operate::WEIGHT_DEFAULT;
+use super::lifecycle::{Happening, SessionId, Standing};
+use super::measured::load_of;
+use super::member::{Health, Member, Outlook, plain, reasons, shortcomings};
 
 /// For how long a failure to authenticate is worth a word beside backends nobody speaks for; agents come back much sooner.
 const STRANGER_RECENT: Micros = Micros::from_secs(10);
+/// How often the lcores are told of loads at most.
+const LOADS_INTERVAL: Micros = Micros::from_millis(50);
+
+/// How many learned TLS sessions wait to be passed on; beyond that the oldest are lost, and counted.
+pub const LEARNED_MAX: usize = 8_192;
+
+/// A TLS session a backend's server knows: who names it when connecting to the VIP belongs there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Learned {
+    /// The backend.
+    pub backend: BackendIndex,
+    /// Where the session began.
+    pub vip: Vip,
+    /// The session's id.
+    pub id: TlsSessionId,
+}
 
 /// What an agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +83,9 @@ pub enum Refusal {
         /// What the switch's configuration says.
         configured: IpAddr,
     },
+    /// The backend is not configured any more.
+    #[error("the operator took backend \"{0}\" out of the switch's configuration")]
+    Removed(String),
     /// More VIPs than an agent may serve.
     #[error("the agent serves {0} VIPs; at most {VIPS_MAX} are allowed")]
     TooManyVips(usize),
@@ -78,15 +99,21 @@ pub enum Refusal {
         /// VIPs in it.
         vips: usize,
     },
+    /// More TLS sessions in a message than allowed.
+    #[error("a message of {0} TLS sessions; at most {SESSIONS_MAX} are allowed")]
+    TooManySessions(usize),
+    /// TLS sessions at a VIP it does not serve.
+    #[error("TLS sessions at VIP {0}, which the agent did not say it serves; restart it")]
+    StrangeVip(Vip),
 }
 
-/// Why a report is not taken.
+/// Why a report, or a message of TLS sessions, is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportFault {
     /// Another connection speaks for the backend by now.
     Superseded,
-    /// It is beyond its limits.
-    TooLong(Refusal),
+    /// It is beyond its limits, or of a backend that does not belong here any more.
+    Turned(Refusal),
 }
 
 /// Something an operator should know, once.
@@ -102,21 +129,6 @@ pub struct Change {
     pub reasons: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Member {
-    standing: Standing,
-    /// VIPs whose requests some rule may send here.
-    needed: Vec<NamedVip>,
-    release: Option<String>,
-    clock_ahead_ms: Option<i64>,
-    vips: Vec<Vip>,
-    load: Option<Load>,
-    /// Why it is not usable, as far as its reports say.
-    unfit: Vec<String>,
-    /// Why an agent that meant this backend was turned away, if none has been welcomed since.
-    turned_away: Option<String>,
-}
-
 /// The backends in their configured order.
 #[derive(Debug)]
 pub struct Roster {
@@ -126,26 +138,50 @@ pub struct Roster {
     stranger: Option<(IpAddr, Micros)>,
     changes: Vec<Change>,
     is_stale: bool,
+    learned: VecDeque<Learned>,
+    learned_lost: u64,
+    /// When the lcores were last told of loads; `None` if there is nothing new to tell.
+    loads: LoadNews,
+}
+
+/// What the lcores have not been told of loads.
+#[derive(Clone, Copy, Debug, Default)]
+struct LoadNews {
+    is_there: bool,
+    told: Option<Micros>,
 }
 
 impl Roster {
     /// Starts without any agent: no backend is usable.
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        let members = (0..)
-            .map(BackendIndex)
-            .zip(&catalog.backends)
-            .map(|(index, _)| Member {
-                standing: Standing::Absent(Absence::Never),
-                needed: catalog.vips_of(index).into_iter().cloned().collect(),
-                release: None,
-                clock_ahead_ms: None,
-                vips: Vec::new(),
-                load: None,
-                unfit: Vec::new(),
-                turned_away: None,
-            })
-            .collect();
-        Self { catalog, members, stranger: None, changes: Vec::new(), is_stale: false }
+        let needed = catalog.vips_by_backend().into_iter();
+        let members = needed.map(|needed| Member::new(needed.into_iter().cloned().collect())).collect();
+        let (changes, loads, learned) = Default::default();
+        Self { catalog, members, stranger: None, changes, is_stale: false, learned, learned_lost: 0, loads }
+    }
+
+    /// Goes by another configuration from now on. Backends keep their places: who speaks for one that is still there speaks
+    /// on, who speaks for one that is gone is turned away when next heard.
+    pub fn adopt(&mut self, catalog: Arc<Catalog>) {
+        let before: Vec<Outlook> = (0..self.members.len()).map(|place| self.outlook(place)).collect();
+        let needed = catalog.vips_by_backend().into_iter();
+        let needed = needed.map(|needed| needed.into_iter().cloned().collect::<Vec<NamedVip>>());
+        for (place, needed) in needed.enumerate() {
+            match self.members.get_mut(place) {
+                Some(member) => member.need(needed),
+                None => self.members.push(Member::new(needed)),
+            }
+        }
+        self.catalog = catalog;
+        self.is_stale = true;
+        for (place, before) in before.into_iter().enumerate() {
+            self.tell(place, before);
+        }
+    }
+
+    /// Returns what is configured.
+    pub const fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
     }
 
     /// Takes in the agent of a backend, in place of an earlier one.
@@ -169,6 +205,8 @@ impl Roster {
             member.release = Some(plain(&release));
             member.clock_ahead_ms = Some(ahead_ms(time, now));
             member.load = None;
+            member.health = None;
+            member.measured = None;
             member.unfit = vec!["its agent has not reported yet".to_owned()];
         });
         Ok(index)
@@ -181,7 +219,7 @@ impl Roster {
         }
         let Some((index, backend)) = self.catalog.backend_named(&hello.name) else {
             let known: Vec<&str> =
-                self.catalog.backends.iter().map(|backend| backend.name.as_str()).collect();
+                self.catalog.configured_backends().map(|(_, backend)| backend.name.as_str()).collect();
             return Err(Refusal::UnknownName { name: plain(&hello.name), known: plain(&known.join(", ")) });
         };
         let configured = IpAddr::from(backend.address);
@@ -200,7 +238,7 @@ impl Roster {
             backend.name == hello.name || IpAddr::from(backend.address) == hello.address
         };
         for (backend, member) in self.catalog.backends.iter().zip(&mut self.members) {
-            if is_meant(backend) && member.standing.session().is_none() {
+            if !backend.is_removed && is_meant(backend) && member.standing.session().is_none() {
                 member.turned_away = Some(refusal.to_string());
             }
         }
@@ -224,18 +262,102 @@ impl Roster {
     ) -> Result<(), ReportFault> {
         let (reasons, vips) = (report.reasons.len(), report.health.len());
         if reasons > REASONS_MAX || vips > VIPS_MAX {
-            return Err(ReportFault::TooLong(Refusal::ReportTooLong { reasons, vips }));
+            return Err(ReportFault::Turned(Refusal::ReportTooLong { reasons, vips }));
         }
-        let member = self.members.get(usize::from(index.0)).ok_or(ReportFault::Superseded)?;
-        let unfit = shortcomings(member, report);
+        let place = usize::from(index.0);
+        let member = self.members.get(place).ok_or(ReportFault::Superseded)?;
+        if let Some(removed) = self.catalog.backends.get(place).filter(|backend| backend.is_removed) {
+            return Err(ReportFault::Turned(self.removal(removed)));
+        }
+        let health = Health {
+            ready: report.ready,
+            reasons: report.reasons.iter().map(|reason| plain(reason)).collect(),
+            vips: report.health.clone(),
+        };
+        let unfit = shortcomings(&member.needed, &member.vips, &health);
         let happening = if unfit.is_empty() { Happening::FitReport } else { Happening::UnfitReport };
         let standing = member.standing.after(happening, session, now).ok_or(ReportFault::Superseded)?;
         self.note(index, |member| {
             member.standing = standing;
             member.load = Some(report.load);
+            member.health = Some(health);
+            member.measured = Some(load_of(&report.load, now));
             member.unfit = unfit;
         });
+        self.loads.is_there = true;
         Ok(())
+    }
+
+    /// Takes TLS sessions an agent learned of, for [`Roster::take_learned`].
+    ///
+    /// # Errors
+    /// Another connection speaks for the backend by now, or the message is beyond its limits: then nothing of it is taken.
+    pub fn learn(
+        &mut self,
+        index: BackendIndex,
+        session: SessionId,
+        sessions: &Sessions,
+    ) -> Result<(), ReportFault> {
+        let member = self.members.get(usize::from(index.0)).ok_or(ReportFault::Superseded)?;
+        if member.standing.session() != Some(session) {
+            return Err(ReportFault::Superseded);
+        }
+        let Sessions { vip, ids } = sessions;
+        if ids.len() > SESSIONS_MAX {
+            return Err(ReportFault::Turned(Refusal::TooManySessions(ids.len())));
+        }
+        if !member.vips.contains(vip) {
+            return Err(ReportFault::Turned(Refusal::StrangeVip(*vip)));
+        }
+        for id in ids {
+            if self.learned.len() == LEARNED_MAX {
+                self.learned.pop_front();
+                self.learned_lost += 1;
+            }
+            self.learned.push_back(Learned { backend: index, vip: *vip, id: *id });
+        }
+        Ok(())
+    }
+
+    /// Returns the TLS sessions learned since the last call, oldest first.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        std::mem::take(&mut self.learned).into()
+    }
+
+    /// Returns how many learned TLS sessions nobody took in time, since start.
+    pub const fn learned_lost(&self) -> u64 {
+        self.learned_lost
+    }
+
+    /// Says why the agent of a backend that is not configured any more is turned away.
+    fn removal(&self, removed: &NamedBackend) -> Refusal {
+        match self.catalog.backend_named(&removed.name) {
+            Some((_, moved)) => Refusal::WrongAddress {
+                name: removed.name.clone(),
+                found: removed.address.into(),
+                configured: moved.address.into(),
+            },
+            None => Refusal::Removed(removed.name.clone()),
+        }
+    }
+
+    /// Returns what every backend has to do, by place: `None` where no agent speaks, or not any more.
+    pub fn loads(&self, now: Micros) -> Arc<[Option<policy::Load>]> {
+        let load = |member: &Member| {
+            let measured = member.measured.filter(|_| member.standing.session().is_some());
+            measured.filter(|load| load.is_fresh(now))
+        };
+        self.members.iter().map(load).collect()
+    }
+
+    /// Returns what the lcores should be told of loads, if there is anything new and they were not told just now.
+    pub fn loads_due(&mut self, now: Micros) -> Option<Arc<[Option<policy::Load>]>> {
+        let is_early = self.loads.told.is_some_and(|told| now.since(told) < LOADS_INTERVAL);
+        if !self.loads.is_there || is_early {
+            return None;
+        }
+        self.loads = LoadNews { is_there: false, told: Some(now) };
+        Some(self.loads(now))
     }
 
     /// Notes that a connection ended. Nothing happens if another one speaks for the backend.
@@ -249,15 +371,34 @@ impl Roster {
 
     /// Changes one member, and remembers what of it is news.
     fn note(&mut self, index: BackendIndex, change: impl FnOnce(&mut Member)) {
-        let Some(member) = self.members.get_mut(usize::from(index.0)) else { return };
-        let (was_usable, reasons_before) = (member.standing.is_usable(), member.reasons());
+        let place = usize::from(index.0);
+        let before = self.outlook(place);
+        let Some(member) = self.members.get_mut(place) else { return };
         change(member);
-        let (usable, reasons) = (member.standing.is_usable(), member.reasons());
-        self.is_stale |= usable != was_usable;
+        self.tell(place, before);
+    }
+
+    /// Returns how a backend stands for now.
+    fn outlook(&self, place: usize) -> Outlook {
+        match (self.catalog.backends.get(place), self.members.get(place)) {
+            (Some(backend), Some(member)) => {
+                let usable = backend.is_wanted() && member.standing.is_usable();
+                Outlook { usable, reasons: reasons(backend, member) }
+            }
+            _ => Outlook { usable: false, reasons: Vec::new() },
+        }
+    }
+
+    /// Remembers what of a backend is news, given how it stood before.
+    fn tell(&mut self, place: usize, before: Outlook) {
+        let Outlook { usable, reasons } = self.outlook(place);
+        self.is_stale |= usable != before.usable;
         // That it has not reported yet is told by the report that follows.
-        let is_passing = matches!(member.standing, Standing::Greeted { .. });
-        if (usable != was_usable || reasons != reasons_before) && !is_passing {
-            let backend = self.catalog.backend_name(index).unwrap_or_default().to_owned();
+        let is_passing =
+            self.members.get(place).is_some_and(|member| matches!(member.standing, Standing::Greeted { .. }));
+        if (usable != before.usable || reasons != before.reasons) && !is_passing {
+            let backend = self.catalog.backends.get(place).map(|backend| backend.name.clone());
+            let (backend, was_usable) = (backend.unwrap_or_default(), before.usable);
             self.changes.push(Change { backend, usable, was_usable, reasons });
         }
     }
@@ -271,17 +412,19 @@ impl Roster {
 
     /// Makes what the lcores work with.
     pub fn snapshot(&self) -> Snapshot {
-        self.catalog.snapshot(|index| self.is_usable(index))
+        self.catalog.snapshot(|index| {
+            self.members.get(usize::from(index.0)).is_some_and(|member| member.standing.is_usable())
+        })
     }
 
     /// Says whether a backend may get new connections.
     pub fn is_usable(&self, index: BackendIndex) -> bool {
-        self.members.get(usize::from(index.0)).is_some_and(|member| member.standing.is_usable())
+        self.outlook(usize::from(index.0)).usable
     }
 
     /// Says why a backend gets no new connections, and what else may have to do with it.
-    fn reasons(&self, member: &Member, now: Micros) -> Vec<String> {
-        let mut reasons = member.reasons();
+    fn reasons(&self, backend: &NamedBackend, member: &Member, now: Micros) -> Vec<String> {
+        let mut reasons = reasons(backend, member);
         let is_unheard = matches!(member.standing, Standing::Absent(_)) && member.turned_away.is_none();
         if let Some((peer, _)) =
             self.stranger.filter(|(_, at)| is_unheard && now.since(*at) < STRANGER_RECENT)
@@ -295,91 +438,30 @@ impl Roster {
 
     /// Describes all backends for operators, without the addresses of their next hops.
     pub fn describe(&self, now: Micros) -> Vec<admin::Backend> {
-        let named = (0..).map(BackendIndex).zip(&self.catalog.backends).zip(&self.members);
+        let pools = self.catalog.pools_by_backend();
+        let named = self.catalog.backends.iter().zip(&self.members).zip(pools);
         named
-            .map(|((index, backend), member)| admin::Backend {
+            .filter(|((backend, _), _)| !backend.is_removed)
+            .map(|((backend, member), pools)| admin::Backend {
                 name: backend.name.clone(),
                 address: backend.address.into(),
-                usable: member.standing.is_usable(),
-                reasons: self.reasons(member, now),
+                usable: backend.is_wanted() && member.standing.is_usable(),
+                reasons: self.reasons(backend, member, now),
                 next_hop_mac: None,
                 report_age_ms: member.standing.heard().map(|heard| now.since(heard).0 / 1000),
                 agent_release: member.release.clone(),
                 clock_ahead_ms: member.clock_ahead_ms,
                 load: member.load,
-                pools: self.catalog.pools_of(index).map(str::to_owned).collect(),
-                weight: WEIGHT_DEFAULT,
-                draining: false,
+                pools: pools.into_iter().map(str::to_owned).collect(),
+                weight: backend.weight,
+                draining: backend.drain,
                 connections: None,
             })
             .collect()
     }
 }
 
-impl Member {
-    /// Says why the backend gets no new connections; empty if it does.
-    fn reasons(&self) -> Vec<String> {
-        let absent = |why: &str| match &self.turned_away {
-            Some(refusal) => vec![format!("its agent is turned away: {refusal}")],
-            None => vec![why.to_owned()],
-        };
-        match self.standing {
-            Standing::Usable { .. } => Vec::new(),
-            Standing::Greeted { .. } | Standing::Unfit { .. } => self.unfit.clone(),
-            Standing::Absent(Absence::Never) => {
-                absent("its agent has not connected; is baton-agent running there?")
-            }
-            Standing::Absent(Absence::Closed) => absent("the connection of its agent ended"),
-            Standing::Absent(Absence::Silent) => {
-                absent("its agent fell silent; is the host or its management network down?")
-            }
-            Standing::Absent(Absence::Left) => absent("its agent said goodbye"),
-        }
-    }
-}
-
-/// Says what keeps a backend from getting new connections, going by its agent's report.
-fn shortcomings(member: &Member, report: &Report) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    if !report.ready {
-        found.extend(report.reasons.iter().map(|reason| plain(reason)));
-        if found.is_empty() {
-            found.push("its agent says that the host is not ready".to_owned());
-        }
-    }
-    for NamedVip { name, vip } in &member.needed {
-        let health = report.health.iter().find(|health| health.vip == *vip);
-        match health {
-            Some(health) if health.healthy => {}
-            Some(health) => {
-                let why = health.why.as_deref().map_or("its health probe failed".to_owned(), plain);
-                found.push(format!("VIP {name} ({vip}) is unhealthy: {why}"));
-            }
-            None if member.vips.contains(vip) => {
-                found.push(format!("VIP {name} ({vip}) is missing from its agent's report"));
-            }
-            None => found.push(format!(
-                "its agent does not serve VIP {name} ({vip}); add that [[vip]] to its agent.toml"
-            )),
-        }
-    }
-    found
-}
-
 /// Says by how many milliseconds `time` is ahead of `now`; negative if behind.
 fn ahead_ms(time: Micros, now: Micros) -> i64 {
     (i128::from(time.0) - i128::from(now.0)).div_euclid(1000).try_into().unwrap_or(i64::MAX)
-}
-
-/// Makes text from an agent fit for logs and terminals: one line, no control characters, bounded.
-fn plain(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .take(REASON_BYTES_MAX)
-        .collect();
-    while line.len() > REASON_BYTES_MAX {
-        line.pop();
-    }
-    line
 }

@@ -14,6 +14,7 @@ use tracing::error;
 use super::admin::{self, AdminSocket};
 use super::agents;
 use super::conflicts;
+use super::hangups;
 use super::shared::Shared;
 use crate::metrics::{self, Scrape};
 
@@ -78,6 +79,7 @@ impl Control {
                 () = admin::serve(operators, api) => {}
                 () = metrics::serve(metrics, scrape) => {}
                 () = conflicts::watch(&watched) => {}
+                () = hangups::follow(Arc::clone(&watched)) => {}
                 // Dropping the sender is the order to stop.
                 _ = stopped => {}
             }

@@ -19,8 +19,8 @@ pub const OPENING_MAX: Micros = Micros::from_millis(2_000);
 const PUBLICATION_MAX: Micros = Micros::from_millis(100);
 /// Within this, a silent or unhealthy backend gets no new connection any more.
 const PROMISE: Micros = Micros::from_millis(1_000);
-// Three reports may be lost or late, and the promise still holds.
-const _: () = assert!(3 * REPORT_INTERVAL.0 < SILENCE_MAX.0);
+// Five reports may be lost or late, and the promise still holds.
+const _: () = assert!(5 * REPORT_INTERVAL.0 < SILENCE_MAX.0);
 const _: () = assert!(SILENCE_MAX.0 + PUBLICATION_MAX.0 < PROMISE.0);
 
 /// Why a connection is at its end.
@@ -147,28 +147,41 @@ impl Session {
                 }
                 answer => answer?,
             };
-            out.extend_from_slice(&self.channel.seal(&answer)?);
+            if let Some(answer) = answer {
+                out.extend_from_slice(&self.channel.seal(&answer)?);
+            }
         }
         Ok(())
     }
 
-    /// Takes one message; returns the answer.
-    fn message(&mut self, message: FromAgent, now: Micros, roster: &mut Roster) -> Result<FromSwitch, End> {
+    /// Takes one message; returns the answer, if there is one to it.
+    fn message(
+        &mut self,
+        message: FromAgent,
+        now: Micros,
+        roster: &mut Roster,
+    ) -> Result<Option<FromSwitch>, End> {
         match (self.stage, message) {
             (Stage::Opening { .. }, FromAgent::Hello { version, name, address, vips, release, time }) => {
                 let hello = Hello { version, name, address, vips, release, time };
                 let backend = roster.greet(self.id, hello, now)?;
                 self.stage = Stage::Member { backend, heard: now };
-                Ok(FromSwitch::Welcome { version: CONTROL_VERSION, address: self.address, time: now })
+                Ok(Some(FromSwitch::Welcome { version: CONTROL_VERSION, address: self.address, time: now }))
             }
             (Stage::Member { backend, .. }, FromAgent::Report(report)) => {
                 roster.report(backend, self.id, &report, now)?;
                 self.stage = Stage::Member { backend, heard: now };
-                Ok(FromSwitch::Time { number: report.number, time: now })
+                Ok(Some(FromSwitch::Time { number: report.number, time: now }))
+            }
+            // An agent that tells of sessions and reports nothing is as good as silent.
+            (Stage::Member { backend, .. }, FromAgent::Sessions(sessions)) => {
+                roster.learn(backend, self.id, &sessions)?;
+                Ok(None)
             }
             (Stage::Member { .. }, FromAgent::Goodbye) => Err(End::Left),
             (Stage::Member { .. } | Stage::Ended, FromAgent::Hello { .. }) => Err(End::OutOfTurn("a hello")),
             (_, FromAgent::Report(_)) => Err(End::OutOfTurn("a report")),
+            (_, FromAgent::Sessions(_)) => Err(End::OutOfTurn("TLS sessions")),
             (_, FromAgent::Goodbye) => Err(End::OutOfTurn("a goodbye")),
         }
     }
@@ -178,7 +191,7 @@ impl From<ReportFault> for End {
     fn from(fault: ReportFault) -> Self {
         match fault {
             ReportFault::Superseded => Self::Superseded,
-            ReportFault::TooLong(refusal) => Self::Turned(refusal),
+            ReportFault::Turned(refusal) => Self::Turned(refusal),
         }
     }
 }

@@ -11,11 +11,12 @@ use tracing::{info, warn};
 
 use super::catalog::Catalog;
 use super::events::Chronicle;
+use super::reload::{Live, Order, OrderFault, Outcome};
 use super::roster::{Change, Roster};
 use super::session::End;
 use super::told::Told;
 use crate::dpdk::{DpdkError, PortStats};
-use crate::runtime::{Clock, Mailbox, Observer};
+use crate::runtime::{Clock, LearnedSession, Mailbox, Observer};
 
 /// What does not change while the switch runs, for operators to see.
 #[derive(Clone, Debug)]
@@ -61,14 +62,14 @@ pub struct ControlCounters {
 pub struct Shared {
     /// Who the switch is.
     pub identity: Identity,
-    /// What is configured.
-    pub catalog: Arc<Catalog>,
     /// What the lcores count.
     pub observer: Observer,
     /// What control counts.
     pub counters: ControlCounters,
     /// What happened.
     pub chronicle: Chronicle,
+    /// The running configuration.
+    pub live: Live,
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
     /// Of the capture that runs.
@@ -81,20 +82,20 @@ impl Shared {
     /// Starts with no agent connected. `mailboxes` and the lcores of `observer` are in the order of their numbers.
     pub fn new(
         identity: Identity,
-        catalog: Arc<Catalog>,
+        live: Live,
         observer: Observer,
         mailboxes: Arc<[Mailbox]>,
         read_port: ReadPort,
     ) -> Self {
-        let roster = Mutex::new(Roster::new(Arc::clone(&catalog)));
+        let roster = Mutex::new(Roster::new(Arc::clone(&live.running().config.catalog)));
         let (counters, chronicle, refusals) = Default::default();
         let capture_seat = Arc::new(Semaphore::new(1));
         Self {
             identity,
-            catalog,
             observer,
             counters,
             chronicle,
+            live,
             roster,
             mailboxes,
             capture_seat,
@@ -111,6 +112,35 @@ impl Shared {
     /// Describes the backends, without the addresses of their next hops.
     pub fn backends(&self) -> Vec<handoff_proto::admin::Backend> {
         self.roster.lock().describe(self.clock().now())
+    }
+
+    /// Returns what is configured now.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(self.roster.lock().catalog())
+    }
+
+    /// Carries out an order on the running configuration, and tells the lcores and the log. May take seconds: not for the
+    /// control thread.
+    ///
+    /// # Errors
+    /// Everything that is wrong with what it would lead to; nothing has changed then.
+    pub fn carry_out(&self, order: &Order) -> Result<Outcome, OrderFault> {
+        let adopt = |catalog: &Arc<Catalog>| self.with_roster(|roster| roster.adopt(Arc::clone(catalog)));
+        let outcome = self.live.carry_out(order, self.clock().now(), adopt);
+        match &outcome {
+            Ok(Outcome { generation, changes, warnings }) => {
+                let text = format!("configuration applied ({order}): {}", told(changes));
+                info!(generation, "{text}");
+                self.note(EventKind::ConfigurationApplied, None, &text);
+                warnings.iter().for_each(|warning| warn!("{warning}"));
+            }
+            Err(fault) => {
+                let text = format!("configuration not applied ({order}), the one before goes on: {fault}");
+                warn!("{text}");
+                self.note(EventKind::ConfigurationRefused, None, &text);
+            }
+        }
+        outcome
     }
 
     /// Reads the port.
@@ -136,6 +166,13 @@ impl Shared {
             let snapshot = Arc::new(snapshot);
             self.mailboxes.iter().for_each(|mailbox| mailbox.publish(Arc::clone(&snapshot)));
             self.counters.published.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(loads) = roster.loads_due(self.clock().now()) {
+            self.mailboxes.iter().for_each(|mailbox| mailbox.publish_loads(Arc::clone(&loads)));
+        }
+        for learned in roster.take_learned() {
+            let session = LearnedSession { id: learned.id, backend: learned.backend };
+            self.mailboxes.iter().for_each(|mailbox| mailbox.tell_session(session));
         }
         drop(roster);
         changes.iter().for_each(|change| self.tell(change));
@@ -183,4 +220,9 @@ impl Shared {
         };
         self.note(kind, Some(backend), &text);
     }
+}
+
+/// Puts what differs into one line.
+fn told(changes: &[String]) -> String {
+    if changes.is_empty() { "nothing differs".to_owned() } else { changes.join("; ") }
 }

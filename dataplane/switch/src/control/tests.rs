@@ -3,14 +3,15 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use baton_core::policy::{BackendIndex, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::policy::{BackendIndex, Conditions, Pool, PoolIndex, Rule, Rules, VipIndex};
+use baton_core::switch::Service;
 use handoff_proto::channel::{Channel, ChannelError};
 use handoff_proto::control::{
     CONTROL_VERSION, FromAgent, FromSwitch, Load, REASON_BYTES_MAX, REASONS_MAX, REPORT_INTERVAL, Report,
-    SILENCE_MAX, VIPS_MAX, VipHealth,
+    SESSIONS_MAX, SILENCE_MAX, Sessions, VIPS_MAX, VipHealth,
 };
 use handoff_proto::keys::Key;
-use handoff_proto::{KeyId, KeyRing, Micros, Vip};
+use handoff_proto::{KeyId, KeyRing, Micros, TlsSessionId, Vip};
 
 use super::*;
 
@@ -25,28 +26,22 @@ fn key(id: u8) -> Key {
 
 /// Backend `one` is reached through both VIPs, `two` through WEB alone.
 fn catalog() -> Arc<Catalog> {
-    let backend =
-        |name: &str, last| NamedBackend { name: name.to_owned(), address: Ipv4Addr::new(10, 60, 0, last) };
+    let vip = |name: &str, vip| NamedVip { name: name.to_owned(), service: Service::http(vip) };
+    let backend = |name: &str, last| NamedBackend::new(name, Ipv4Addr::new(10, 60, 0, last));
     let pool = |name: &str, members: &[u16]| NamedPool {
         name: name.to_owned(),
-        pool: Pool { members: members.iter().copied().map(BackendIndex).collect() },
+        pool: Pool::of(members.iter().copied().map(BackendIndex)),
     };
-    let rule = |vip: Option<u16>, pool| Rule {
-        vip: vip.map(VipIndex),
-        host: None,
-        path: None,
-        pool: PoolIndex(pool),
+    let rule = |vip: Option<u16>, pool| {
+        let vip = vip.map(VipIndex);
+        Rule::to_pool(Conditions { vip, ..Conditions::default() }, PoolIndex(pool))
     };
     Arc::new(Catalog {
-        vips: vec![
-            NamedVip { name: "web".to_owned(), vip: WEB },
-            NamedVip { name: "shop".to_owned(), vip: SHOP },
-        ],
+        vips: vec![vip("web", WEB), vip("shop", SHOP)],
         backends: vec![backend("one", 11), backend("two", 12)],
         pools: vec![pool("all", &[0, 1]), pool("shop", &[0])],
-        rules: Rules(vec![rule(Some(0), 0), rule(None, 1)]),
-        error_pages: Arc::default(),
-        keys: KeyRing::new(vec![key(1), key(2)]).expect("a good ring"),
+        rules: Rules::new(vec![rule(Some(0), 0), rule(None, 1)]),
+        ..Catalog::empty(KeyRing::new(vec![key(1), key(2)]).expect("a good ring"))
     })
 }
 
@@ -72,7 +67,7 @@ fn good_report(number: u64) -> Report {
         ready: true,
         reasons: Vec::new(),
         health,
-        load: Load { established: number, ..Load::default() },
+        load: Load { established: Some(number), ..Load::default() },
     }
 }
 
@@ -335,10 +330,68 @@ fn reports_beyond_their_limits_end_the_connection_and_long_words_are_cut() {
     }
 }
 
+/// Sessions at a VIP, with ids of two bytes from a number on.
+fn sessions(vip: Vip, first: u16, count: u16) -> FromAgent {
+    let id = |number: u16| TlsSessionId::new(&number.to_be_bytes()).expect("two bytes");
+    FromAgent::Sessions(Sessions { vip, ids: (first..first + count).map(id).collect() })
+}
+
+#[test]
+fn learned_tls_sessions_wait_to_be_passed_on_and_keep_no_backend_alive() {
+    let mut roster = Roster::new(catalog());
+    let mut agent = Agent::welcomed(1, "one", 11, &mut roster, START);
+    assert!(agent.report(good_report(0), &mut roster, START).is_none());
+    let later = START.plus(REPORT_INTERVAL);
+    let (answer, end) = agent.say(&sessions(SHOP, 7, 2), &mut roster, later);
+    assert!(answer.is_none() && end.is_none(), "nothing answers them: {answer:?} {end:?}");
+    agent.say(&sessions(WEB, 300, 1), &mut roster, later);
+    let learned = |number: u16, vip| Learned {
+        backend: BackendIndex(0),
+        vip,
+        id: TlsSessionId::new(&number.to_be_bytes()).expect("two bytes"),
+    };
+    assert_eq!(roster.take_learned(), [learned(7, SHOP), learned(8, SHOP), learned(300, WEB)]);
+    assert_eq!(roster.take_learned(), [], "once");
+    assert_eq!(agent.session.deadline(), START.plus(SILENCE_MAX), "without reports it is silent");
+
+    // A newer connection speaks for the backend: what the older one learned may be of a server that is gone.
+    let _newer = Agent::welcomed(2, "one", 11, &mut roster, later);
+    let (_, end) = agent.say(&sessions(WEB, 1, 1), &mut roster, later);
+    assert!(matches!(end, Some(End::Superseded)), "{end:?}");
+    assert_eq!(roster.take_learned(), []);
+}
+
+#[test]
+fn tls_sessions_nobody_takes_are_bounded_and_those_beyond_limits_end_the_connection() {
+    let mut roster = Roster::new(catalog());
+    let mut agent = Agent::welcomed(1, "one", 11, &mut roster, START);
+    let full = u16::try_from(SESSIONS_MAX).expect("small");
+    let messages = u16::try_from(LEARNED_MAX / SESSIONS_MAX).expect("small");
+    for number in 0..=messages {
+        let (_, end) = agent.say(&sessions(WEB, number * full, full), &mut roster, START);
+        assert!(end.is_none(), "{end:?}");
+    }
+    let learned = roster.take_learned();
+    assert_eq!((learned.len(), roster.learned_lost()), (LEARNED_MAX, SESSIONS_MAX as u64));
+    assert_eq!(learned[0].id.as_bytes(), full.to_be_bytes(), "the oldest are lost");
+
+    let strange = Vip { port: 81, ..WEB };
+    for (message, why) in [
+        (sessions(WEB, 0, full + 1), Refusal::TooManySessions(SESSIONS_MAX + 1)),
+        (sessions(strange, 0, 1), Refusal::StrangeVip(strange)),
+    ] {
+        let mut agent = Agent::welcomed(2, "one", 11, &mut roster, START);
+        let (answer, end) = agent.say(&message, &mut roster, START);
+        assert_eq!(answer, Some(FromSwitch::Turned { why: why.to_string() }));
+        assert!(matches!(end, Some(End::Turned(found)) if found == why));
+        assert_eq!(roster.take_learned(), [], "nothing of it");
+    }
+}
+
 #[test]
 fn messages_out_of_turn_end_the_connection() {
     let mut roster = Roster::new(catalog());
-    for message in [FromAgent::Report(good_report(0)), FromAgent::Goodbye] {
+    for message in [FromAgent::Report(good_report(0)), sessions(WEB, 0, 1), FromAgent::Goodbye] {
         let mut agent = Agent::connect(1, &mut roster, START);
         let (answer, end) = agent.say(&message, &mut roster, START);
         assert!(answer.is_none() && matches!(end, Some(End::OutOfTurn(_))), "{end:?}");

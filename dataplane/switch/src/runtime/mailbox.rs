@@ -4,11 +4,15 @@ use core::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use baton_core::switch::{FlowView, Learned, Snapshot};
+use baton_core::policy::balance::Tally;
+use baton_core::policy::{BackendIndex, Load};
+use baton_core::switch::{Explanation, FlowView, Learned, Snapshot};
 use baton_core::wire::MacAddress;
 use crossbeam::queue::ArrayQueue;
+use handoff_proto::TlsSessionId;
 use tokio::sync::oneshot;
 
+use super::asked::Asked;
 use super::capture::Tap;
 use crate::dpdk::Frame;
 
@@ -16,6 +20,8 @@ use crate::dpdk::Frame;
 pub const STEERED_COUNT_MAX: usize = 256;
 /// How many learned addresses may wait: more than there are next hops. At the limit the oldest is lost and counted.
 pub const NEWS_COUNT_MAX: usize = 8192;
+/// How many learned TLS sessions may wait. At the limit the oldest is lost and counted: its client's next handshake is a full one.
+pub const SESSIONS_COUNT_MAX: usize = 4096;
 /// How many questions may wait. At the limit control is told to ask again later.
 const QUESTION_COUNT_MAX: usize = 4;
 /// How many changes of a tap may wait: one capture runs at a time, and another may begin where an lcore was slow to end the last.
@@ -36,6 +42,20 @@ pub enum Question {
         /// Where the answer goes.
         reply: oneshot::Sender<Option<Learned>>,
     },
+    /// What would become of a request now?
+    Explain {
+        /// The request.
+        asked: Box<Asked>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Explanation>,
+    },
+    /// Fill the room, up to its capacity, with what dispatch counts.
+    Dispatched {
+        /// Empty, with capacity.
+        room: Dispatched,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Dispatched>,
+    },
     /// Fill `room`, up to its capacity, with next hops.
     NextHops {
         /// Empty, with capacity.
@@ -43,6 +63,24 @@ pub enum Question {
         /// Where the answer goes.
         reply: oneshot::Sender<Vec<(Ipv4Addr, Option<MacAddress>)>>,
     },
+}
+
+/// What an lcore has given to whom.
+#[derive(Debug, Default)]
+pub struct Dispatched {
+    /// By backend.
+    pub tallies: Vec<Tally>,
+    /// By rule: requests it took since the rules are in force.
+    pub rule_hits: Vec<u64>,
+}
+
+/// A TLS session that a backend has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedSession {
+    /// Its id.
+    pub id: TlsSessionId,
+    /// The backend.
+    pub backend: BackendIndex,
 }
 
 /// A tap to put in or, without one, to take out. The lcore gives back what it had, so that it frees no memory.
@@ -66,6 +104,10 @@ pub struct Mailbox {
     steered: ArrayQueue<Frame>,
     news: ArrayQueue<Learned>,
     news_lost: AtomicU64,
+    /// The latest only, as with snapshots.
+    loads: ArrayQueue<Arc<[Option<Load>]>>,
+    sessions: ArrayQueue<LearnedSession>,
+    sessions_lost: AtomicU64,
 }
 
 impl Default for Mailbox {
@@ -78,6 +120,9 @@ impl Default for Mailbox {
             steered: ArrayQueue::new(STEERED_COUNT_MAX),
             news: ArrayQueue::new(NEWS_COUNT_MAX),
             news_lost: AtomicU64::new(0),
+            loads: ArrayQueue::new(1),
+            sessions: ArrayQueue::new(SESSIONS_COUNT_MAX),
+            sessions_lost: AtomicU64::new(0),
         }
     }
 }
@@ -87,6 +132,25 @@ impl Mailbox {
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.force_push(snapshot);
         self.ring();
+    }
+
+    /// Publishes what agents report, by backend, in place of what has not been taken yet.
+    pub fn publish_loads(&self, loads: Arc<[Option<Load>]>) {
+        self.loads.force_push(loads);
+        self.ring();
+    }
+
+    /// Tells which backend made a TLS session.
+    pub fn tell_session(&self, session: LearnedSession) {
+        if self.sessions.force_push(session).is_some() {
+            self.sessions_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        self.ring();
+    }
+
+    /// Returns how many learned TLS sessions were lost because too many waited.
+    pub fn sessions_lost(&self) -> u64 {
+        self.sessions_lost.load(Ordering::Relaxed)
     }
 
     /// Asks. Says whether there was room for the question; if not, its reply channel is closed.
@@ -152,6 +216,16 @@ impl Letters<'_> {
         self.mailbox.snapshot.pop()
     }
 
+    /// Takes the latest reports.
+    pub fn loads(&self) -> Option<Arc<[Option<Load>]>> {
+        self.mailbox.loads.pop()
+    }
+
+    /// Takes the oldest learned TLS session.
+    pub fn session(&self) -> Option<LearnedSession> {
+        self.mailbox.sessions.pop()
+    }
+
     /// Takes the oldest question.
     pub fn question(&self) -> Option<Question> {
         self.mailbox.questions.pop()
@@ -174,13 +248,10 @@ impl Letters<'_> {
 
     /// Leaves what was not taken, if anything, for the next turn.
     pub fn leave(self) {
-        let Mailbox { snapshot, questions, taps, steered, news, .. } = self.mailbox;
-        let is_empty = snapshot.is_empty()
-            && questions.is_empty()
-            && taps.is_empty()
-            && steered.is_empty()
-            && news.is_empty();
-        if !is_empty {
+        let Mailbox { snapshot, questions, taps, steered, news, loads, sessions, .. } = self.mailbox;
+        let is_control_done =
+            snapshot.is_empty() && questions.is_empty() && taps.is_empty() && loads.is_empty();
+        if !(is_control_done && steered.is_empty() && news.is_empty() && sessions.is_empty()) {
             self.mailbox.ring();
         }
     }

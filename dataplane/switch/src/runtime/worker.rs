@@ -14,6 +14,9 @@ use crate::dpdk::{BURST, Burst, Frame, Tx, Worker};
 /// How many news are taken in one turn.
 const NEWS_PER_TURN: usize = 64;
 
+/// How many learned TLS sessions are taken in one turn.
+const SESSIONS_PER_TURN: usize = 64;
+
 /// The switch of one lcore, between its queue and its mailbox.
 #[derive(Debug)]
 pub struct SwitchWorker {
@@ -79,8 +82,15 @@ impl Seat {
         if let Some(snapshot) = letters.snapshot() {
             self.switch.apply(snapshot, now);
         }
+        if let Some(loads) = letters.loads() {
+            self.switch.take_loads(loads);
+        }
+        for _ in 0..SESSIONS_PER_TURN {
+            let Some(session) = letters.session() else { break };
+            self.switch.learn_session(session.id.as_bytes(), session.backend, now);
+        }
         if let Some(question) = letters.question() {
-            self.answer(question);
+            self.answer(question, now);
         }
         for _ in 0..NEWS_PER_TURN {
             let Some(news) = letters.news() else { break };
@@ -121,13 +131,23 @@ impl Seat {
     }
 
     /// Answers control. Nobody listening any more is no fault: control stops waiting after a while.
-    fn answer(&self, question: Question) {
+    fn answer(&self, question: Question, now: Micros) {
         match question {
             Question::Flows { mut room, reply } => {
                 room.extend(self.switch.flows().take(room.capacity()));
                 drop(reply.send(room));
             }
             Question::Conflict { reply } => drop(reply.send(self.switch.conflict())),
+            // Here alone something is allocated on an lcore: for one request an operator asks about.
+            Question::Explain { asked, reply } => {
+                drop(reply.send(asked.with(|request| self.switch.explain(request, now))));
+            }
+            Question::Dispatched { mut room, reply } => {
+                let (tallies, hits) = (self.switch.tallies(), self.switch.rule_hits());
+                room.tallies.extend(tallies.iter().take(room.tallies.capacity()));
+                room.rule_hits.extend(hits.iter().take(room.rule_hits.capacity()));
+                drop(reply.send(room));
+            }
             Question::NextHops { mut room, reply } => {
                 room.extend(self.switch.next_hops().take(room.capacity()));
                 drop(reply.send(room));

@@ -200,21 +200,3 @@ fn changes_of_state_are_told_in_their_order_and_waited_for() {
     assert!(none.events.is_empty() && start.elapsed() >= Duration::from_millis(30));
     world.control.stop();
 }
-
-#[test]
-fn what_this_switch_cannot_do_is_said() {
-    let world = World::start();
-    let weight = r#"{"weight": 2}"#;
-    for (method, path, body) in [
-        ("GET", "/v1/route?method=GET&target=/", ""),
-        ("GET", "/v1/config", ""),
-        ("POST", "/v1/reload", ""),
-        ("POST", "/v1/backends/one/drain", ""),
-        ("POST", "/v1/backends/one/weight", weight),
-    ] {
-        let (status, why) = world.refusal(method, path, body);
-        assert_eq!(status, 501, "{path}: {why}");
-        assert!(why.starts_with("this switch cannot do that yet: "), "{why}");
-    }
-    world.control.stop();
-}

@@ -34,7 +34,6 @@ impl From<OperateFault> for Refused {
             OperateFault::Conflict(_) => StatusCode::CONFLICT,
             OperateFault::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             OperateFault::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            OperateFault::NotPossible(_) => StatusCode::NOT_IMPLEMENTED,
             OperateFault::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, fault.to_string())

@@ -1,96 +1,6 @@
-use std::path::Path;
-
-use core::net::Ipv4Addr;
+//! Single values: form, bounds, and everything that is wrong at once.
 
 use super::*;
-use baton_core::Network;
-use baton_core::http::{self, Head, Parsed};
-use baton_core::policy::{BackendIndex, Request, VipIndex};
-use handoff_proto::KeyId;
-use handoff_proto::keys::Key;
-
-const EXAMPLE: &str = include_str!("../../switch.example.toml");
-
-fn read_keys(_: &Path) -> Result<KeyRing, KeyFault> {
-    Ok(KeyRing::new(vec![Key::new(KeyId(1), [7; 32])])?)
-}
-
-/// Pages are as long as their names say.
-fn read_body(path: &Path) -> io::Result<Vec<u8>> {
-    let name = path.to_str().expect("text");
-    name.parse().map(|bytes| vec![b'x'; bytes]).map_err(|_| io::ErrorKind::NotFound.into())
-}
-
-fn parse(text: &str) -> Result<Config, ConfigError> {
-    Config::from_text(text, Path::new("switch.toml"), read_keys, read_body)
-}
-
-/// The example with one piece of text exchanged for another.
-fn changed(from: &str, to: &str) -> String {
-    assert!(EXAMPLE.contains(from), "the example has no {from:?}");
-    EXAMPLE.replacen(from, to, 1)
-}
-
-fn faults(text: &str) -> Vec<String> {
-    match parse(text) {
-        Err(ConfigError::Faults { faults, .. }) => faults.iter().map(Fault::to_string).collect(),
-        other => panic!("expected faults, got {other:?} for\n{text}"),
-    }
-}
-
-#[test]
-fn the_example_is_valid_and_without_warnings() {
-    let config = parse(EXAMPLE).expect("the example we ship");
-    assert_eq!(config.warnings, []);
-    let network = Network {
-        address: Ipv4Addr::new(10, 60, 0, 1),
-        prefix_bits: 24,
-        gateway: Some(Ipv4Addr::new(10, 60, 0, 254)),
-    };
-    assert_eq!(config.core.network, network);
-    assert_eq!(config.control.listen.to_string(), "10.70.0.1:7170");
-    assert_eq!(config.catalog.backends.len(), 3);
-    let rules = &config.catalog.rules;
-    let pool = |path| rules.pool_for(&Request { vip: VipIndex(0), host: None, path }).map(|pool| pool.0);
-    assert_eq!((pool("/a"), pool("/video/a"), pool("/a.mp4")), (Some(0), Some(1), Some(1)));
-    assert_eq!(config.catalog.vips_of(BackendIndex(2)).len(), 1);
-    assert_eq!(config.catalog.pools_of(BackendIndex(2)).collect::<Vec<_>>(), ["video"]);
-}
-
-#[test]
-fn the_defaults_the_example_shows_are_the_defaults() {
-    // Only lines of the form `# key = value` are uncommented, not prose.
-    let is_key =
-        |line: &str| line.split(" = ").next().is_some_and(|key| !key.contains(' ') && line.contains(" = "));
-    let spelled_out: String = EXAMPLE
-        .lines()
-        .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
-        .flat_map(|line| [line, "\n"])
-        .collect();
-    assert!(spelled_out.contains("\ncapacity = 65536\n") && spelled_out.contains("\nkey_file = "));
-    let (implied, spelled_out) = (parse(EXAMPLE).expect("valid"), parse(&spelled_out).expect("valid"));
-    assert_eq!(implied.core, spelled_out.core);
-    assert_eq!(implied.control, spelled_out.control);
-    assert_eq!(format!("{:?}", implied.dpdk), format!("{:?}", spelled_out.dpdk));
-    assert_eq!(format!("{:?}", implied.catalog), format!("{:?}", spelled_out.catalog));
-}
-
-#[test]
-fn a_rules_host_matches_the_host_that_requests_are_found_to_ask_for() {
-    for (written, asked) in [
-        ("video.example.org", "Video.Example.ORG:8080"),
-        ("Video.Example.org.", "video.example.org"),
-        ("[2001:DB8::1]", "[2001:db8::1]"),
-        ("[2001:db8::1]", "[2001:db8::1]:80"),
-    ] {
-        let text = changed("host = \"video.example.org\"", &format!("host = \"{written}\""));
-        let rule = parse(&text).expect("valid").catalog.rules.0[0].clone();
-        let request = format!("GET / HTTP/1.1\r\nHost: {asked}\r\n\r\n");
-        let Parsed::Complete(head) = http::parse(request.as_bytes()) else { panic!("not whole: {request}") };
-        let Head { host, path, .. } = head;
-        assert!(rule.matches(&Request { vip: VipIndex(0), host, path }), "{written} and {asked}");
-    }
-}
 
 #[test]
 fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() {
@@ -106,7 +16,7 @@ fn unknown_keys_and_wrong_types_are_refused_with_key_line_and_what_is_allowed() 
             "port = 80",
             "prot = 80",
             "vip[0].prot",
-            "unknown field `prot`, expected one of `name`, `address`, `port`",
+            "unknown field `prot`, expected one of `name`, `address`, `port`, `inspect`",
         ),
         ("[[vip]]", "[[vips]]", "vips", "unknown field `vips`, expected one of `switch`, `dpdk`"),
         ("[control]", "[control", "", "unclosed table"),
@@ -306,7 +216,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         (
             "# policy = \"round-robin\"",
             "policy = \"random\"",
-            "pool[0].policy = \"random\": allowed is \"round-robin\"",
+            "pool[0].policy = \"random\": allowed are \"round-robin\", \"weighted-round-robin\"",
         ),
         ("host = \"video.example.org\"", "host = \"http://x\"", "rule[0].host = \"http://x\": a host name"),
         ("host = \"video.example.org\"", "host = \"x:80\"", "rule[0].host = \"x:80\": a host name"),
@@ -417,52 +327,4 @@ fn missing_sections_are_told() {
     let expected =
         ["vip", "backend", "pool", "rule"].map(|name| format!("[[{name}]]: at least one is needed"));
     assert_eq!(faults(bare), expected);
-}
-
-#[test]
-fn what_works_but_is_hardly_meant_is_a_warning() {
-    let warnings = |text: &str| -> Vec<String> {
-        parse(text).expect("valid").warnings.iter().map(|warning| warning.to_string()).collect()
-    };
-    let unreachable = [EXAMPLE, "[[rule]]\npath_exact = \"/x\"\npool = \"video\"\n"].concat();
-    assert_eq!(
-        warnings(&unreachable),
-        ["rule[4]: never reached: rule[3] stands before it and takes all its requests"]
-    );
-    let narrower = changed(
-        "[[rule]]\npath_suffix",
-        "[[rule]]\nvip = \"web\"\npath_exact = \"/video/a\"\npool = \"files\"\n\n[[rule]]\npath_suffix",
-    );
-    assert_eq!(
-        warnings(&narrower),
-        ["rule[2]: never reached: rule[1] stands before it and takes all its requests"]
-    );
-    let other_case =
-        changed("path_prefix = \"/video/\"", "host = \"VIDEO.Example.org.\"\npath_prefix = \"/video/\"");
-    assert_eq!(
-        warnings(&other_case),
-        ["rule[1]: never reached: rule[0] stands before it and takes all its requests"]
-    );
-
-    let second_vip = changed(
-        "[[backend]]",
-        "[[vip]]\nname = \"bare\"\naddress = \"10.60.0.101\"\nport = 80\n\n[[backend]]",
-    );
-    assert_eq!(warnings(&second_vip), [""; 0], "rules without vip speak of every VIP");
-    let ruleless = second_vip
-        .replace("[[rule]]\npool", "[[rule]]\nvip = \"web\"\npool")
-        .replace("[[rule]]\npath_suffix", "[[rule]]\nvip = \"web\"\npath_suffix");
-    assert_eq!(
-        warnings(&ruleless),
-        ["vip[1] = \"bare\": no [[rule]] speaks of this VIP: all its requests will be refused"]
-    );
-
-    let unused = changed("[[pool]]", "[[pool]]\nname = \"spare\"\nbackends = [\"backend1\"]\n\n[[pool]]");
-    assert_eq!(warnings(&unused), ["pool[0] = \"spare\": no [[rule]] leads to this pool"]);
-    let idle = changed("[\"backend1\", \"backend2\"]", "[\"backend1\"]");
-    assert_eq!(warnings(&idle), ["backend[1] = \"backend2\": no [[pool]] has this backend"]);
-    let card = changed("net_af_packet0,iface=data0", "0000:3b:00.0");
-    assert!(warnings(&card)[0].starts_with("dpdk.hugepages = false: a card on the PCI bus needs"));
-    let shared_cpu = changed("# main_lcore = 0", "main_lcore = 1");
-    assert!(warnings(&shared_cpu)[0].starts_with("dpdk.main_lcore = 1: this CPU also moves frames"));
 }

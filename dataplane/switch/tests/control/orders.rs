@@ -1,0 +1,327 @@
+//! What operators order over the admin API: the running configuration changes, and only as a whole.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use baton_core::policy::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
+use baton_core::switch::{Explanation, Why};
+use baton_switch::runtime::{Asked, AskedContent, Question};
+use handoff_proto::admin::{
+    Backend, Changes, Class, Configuration, EventKind, Events, Pool, PoolMember, Route, RouteOutcome, Rule,
+    RuleAction,
+};
+use serde::de::DeserializeOwned;
+
+use super::{SERVICES, World, write_files};
+
+/// Classes, conditions and answers beside the usual.
+const RICH: &str = r#"
+[[class]]
+name = "gold"
+priority = 2
+rate_per_s = 5
+
+[[pool]]
+name = "some"
+backends = [{ name = "far", weight = 3 }]
+policy = { name = "maglev", hash = "host" }
+sticky = { cookie = "SID" }
+
+[[rule]]
+host = "*.example.org"
+method = ["GET", "HEAD"]
+header = { name = "X", value_prefix = "1" }
+class = "gold"
+pool = "some"
+
+[[rule]]
+path_prefix = "/old/"
+redirect = { location = "https://new{uri}" }
+
+[[rule]]
+path_exact = "/gone"
+respond = { status = 410 }
+"#;
+
+impl World {
+    /// Orders what must be done.
+    fn order<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> T {
+        let answer = self.request(method, path, body);
+        let text = String::from_utf8(answer.body).expect("text");
+        assert_eq!(answer.status, 200, "{path}: {text}");
+        serde_json::from_str(&text).expect("the agreed form")
+    }
+
+    fn config_body(&self, services: &str) -> String {
+        let file = write_files(self.directory.path(), services);
+        let toml = fs::read_to_string(file).expect("just written");
+        serde_json::json!({ "toml": toml }).to_string()
+    }
+}
+
+/// The usual services with more before their rule.
+fn rich() -> String {
+    SERVICES.replace("[[rule]]\npool = \"all\"", &[RICH, "\n[[rule]]\npool = \"all\""].concat())
+}
+
+#[test]
+fn pools_rules_and_classes_are_listed_as_they_are_written() {
+    let world = World::start();
+    let Changes { generation, changes, warnings } =
+        world.order("POST", "/v1/config/apply", &world.config_body(&rich()));
+    assert_eq!(generation, 2);
+    let expected = ["pool \"some\" is new", "class \"gold\" is new", "3 rules put in at place 1"];
+    assert_eq!((changes, warnings), (expected.map(str::to_owned).to_vec(), vec![]));
+    let pools: Vec<Pool> = world.get("/v1/pools");
+    let member = |backend: &str, weight| PoolMember { backend: backend.to_owned(), weight, usable: false };
+    let all = Pool {
+        name: "all".to_owned(),
+        policy: "round-robin".to_owned(),
+        sticky: None,
+        members: vec![member("one", 1), member("far", 1)],
+    };
+    let some = Pool {
+        name: "some".to_owned(),
+        policy: "maglev".to_owned(),
+        sticky: Some("{ cookie = \"SID\" }".to_owned()),
+        members: vec![member("far", 3)],
+    };
+    assert_eq!(pools, [all, some]);
+    let rules: Vec<Rule> = world.get("/v1/rules");
+    let told: Vec<(u32, Vec<&str>, Option<&str>)> = rules
+        .iter()
+        .map(|rule| {
+            let mut conditions: Vec<&str> = rule.conditions.iter().map(String::as_str).collect();
+            conditions.sort_unstable();
+            (rule.number, conditions, rule.class.as_deref())
+        })
+        .collect();
+    let first = vec![
+        "header = { name = \"X\", value_prefix = \"1\" }",
+        "host = \"*.example.org\"",
+        "method = [\"GET\", \"HEAD\"]",
+    ];
+    let expected = [
+        (1, first, Some("gold")),
+        (2, vec!["path_prefix = \"/old/\""], None),
+        (3, vec!["path_exact = \"/gone\""], None),
+        (4, vec![], None),
+    ];
+    assert_eq!(told, expected);
+    let actions: Vec<RuleAction> = rules.into_iter().map(|rule| rule.action).collect();
+    let redirect = RuleAction::Redirect { status: 302, location: "https://new{uri}".to_owned() };
+    let pool = |name: &str| RuleAction::Pool(name.to_owned());
+    assert_eq!(actions, [pool("some"), redirect, RuleAction::Respond { status: 410 }, pool("all")]);
+    let classes: Vec<Class> = world.get("/v1/classes");
+    let gold = Class { name: "gold".to_owned(), priority: 2, weight: 1, rate_per_s: Some(5), rules: 1 };
+    assert_eq!(classes, [gold]);
+    world.control.stop();
+}
+
+#[test]
+fn single_backends_are_drained_weighed_added_and_removed() {
+    let world = World::start();
+    let changed = |method: &str, path: &str, body: &str| -> Vec<String> {
+        world.order::<Changes>(method, path, body).changes
+    };
+    let backend = |name: &str| -> Backend {
+        let backends: Vec<Backend> = world.get("/v1/backends");
+        backends.into_iter().find(|backend| backend.name == name).expect("listed")
+    };
+    assert_eq!(changed("POST", "/v1/backends/one/drain", ""), ["backend \"one\": drain = true"]);
+    let drained = backend("one");
+    assert!(drained.draining && drained.reasons[0] == "draining", "{drained:?}");
+    assert_eq!(
+        changed("POST", "/v1/backends/one/enable", ""),
+        ["backend \"one\": drain is left out, was true"]
+    );
+    assert!(!backend("one").draining);
+    assert_eq!(
+        changed("POST", "/v1/backends/one/weight", r#"{"weight": 7}"#),
+        ["backend \"one\": weight = 7"]
+    );
+    assert_eq!(backend("one").weight, 7);
+    let new = r#"{"name": "new", "address": "10.60.0.77", "pools": ["all"], "weight": 2, "drain": true}"#;
+    assert_eq!(changed("POST", "/v1/backends", new)[0], "backend \"new\" is new");
+    let added = backend("new");
+    assert!(added.draining && added.weight == 2 && added.pools == ["all"], "{added:?}");
+    assert_eq!(changed("DELETE", "/v1/backends/new", "")[0], "backend \"new\" is taken out");
+    let backends: Vec<Backend> = world.get("/v1/backends");
+    assert_eq!(backends.len(), 2);
+
+    for (method, path, body, status, word) in [
+        ("POST", "/v1/backends/two/drain", "", 404, "there are one, far"),
+        (
+            "POST",
+            "/v1/backends/one/weight",
+            r#"{"weight": 0}"#,
+            422,
+            "backend[0].weight = 0: allowed are 1 to 1000",
+        ),
+        ("POST", "/v1/backends/one/weight", r#"{"weight": 1, "pool": "al"}"#, 404, "there are all"),
+        ("POST", "/v1/backends", r#"{"name": "one", "address": "10.60.0.78"}"#, 409, "names must differ"),
+        (
+            "POST",
+            "/v1/backends",
+            r#"{"name": "x", "address": "10.60.0.100"}"#,
+            422,
+            "this is the address of VIP",
+        ),
+        ("DELETE", "/v1/backends/two", "", 404, "there are one, far"),
+    ] {
+        let (found, why) = world.refusal(method, path, body);
+        assert!(found == status && why.contains(word), "{method} {path} {body}: {found} {why}");
+    }
+    let _: Changes = world.order("DELETE", "/v1/backends/one", "");
+    let (status, why) = world.refusal("DELETE", "/v1/backends/far", "");
+    assert!(status == 409 && why.contains("is the last of pool \"all\""), "{status} {why}");
+    world.control.stop();
+}
+
+#[test]
+fn a_configuration_is_checked_applied_shown_and_reloaded_whole() {
+    let world = World::start();
+    let body = world.config_body(&rich());
+    let checked: Changes = world.order("POST", "/v1/config/check", &body);
+    assert_eq!((checked.generation, checked.changes.len()), (1, 3));
+    let shown: Configuration = world.get("/v1/config");
+    assert!(shown.generation == 1 && !shown.toml.contains("gold"), "only checked: {}", shown.toml);
+    let reloaded: Changes = world.order("POST", "/v1/reload", "");
+    assert_eq!((reloaded.generation, reloaded.changes), (2, checked.changes));
+    let shown: Configuration = world.get("/v1/config");
+    assert!(shown.generation == 2 && shown.toml.contains("name = \"gold\""), "{}", shown.toml);
+    // What is shown can be applied.
+    let again = serde_json::json!({ "toml": shown.toml }).to_string();
+    let applied: Changes = world.order("POST", "/v1/config/apply", &again);
+    assert_eq!((applied.generation, applied.changes.as_slice()), (3, &[] as &[String]));
+
+    let wrong = world.config_body(&rich().replace("pool = \"some\"", "pool = \"sum\""));
+    for path in ["/v1/config/check", "/v1/config/apply"] {
+        let (status, why) = world.refusal("POST", path, &wrong);
+        assert!(
+            status == 422 && why.contains("rule[0].pool = \"sum\": no [[pool]] has this name"),
+            "{status} {why}"
+        );
+    }
+    let fixed = serde_json::json!({ "toml": shown.toml.replace("10.60.0.1/24", "10.60.0.2/24") }).to_string();
+    let (status, why) = world.refusal("POST", "/v1/config/apply", &fixed);
+    assert!(status == 409 && why.contains("it runs with \"10.60.0.1/24\""), "{status} {why}");
+    fs::remove_file(world.directory.path().join("switch.toml")).expect("there");
+    let (status, why) = world.refusal("POST", "/v1/reload", "");
+    assert!(status == 500 && why.contains("switch.toml: cannot read the configuration"), "{status} {why}");
+
+    let events: Events = world.get("/v1/events?after=1");
+    let kinds: Vec<EventKind> = events.events.iter().map(|event| event.kind).collect();
+    use EventKind::{ConfigurationApplied as Applied, ConfigurationRefused as Refused};
+    assert_eq!(kinds, [Applied, Applied, Refused, Refused, Refused], "a check is no event");
+    assert!(events.events[0].text.contains("class \"gold\" is new"), "{}", events.events[0].text);
+    world.control.stop();
+}
+
+/// Answers one question about a request as an lcore does; returns what was asked.
+fn explain_once(world: &World, explanation: Explanation) -> JoinHandle<Asked> {
+    let mailboxes = Arc::clone(&world.mailboxes);
+    thread::spawn(move || {
+        loop {
+            if let Some(letters) = mailboxes[0].letters() {
+                let question = letters.question();
+                letters.leave();
+                if let Some(Question::Explain { asked, reply }) = question {
+                    reply.send(explanation).expect("control waits");
+                    return *asked;
+                }
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    })
+}
+
+#[test]
+fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
+    let world = World::start();
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(&rich()));
+    let nothing = Explanation {
+        rule: None,
+        class: ClassIndex(0),
+        answer: None,
+        pool: None,
+        fullness_permille: 0,
+        is_let_in: true,
+        chosen: None,
+    };
+    let to_some =
+        Explanation { rule: Some(RuleIndex(0)), class: ClassIndex(1), pool: Some(PoolIndex(1)), ..nothing };
+    let some = |backend: Option<&str>, why: &str| RouteOutcome::Dispatch {
+        pool: "some".to_owned(),
+        affinity: Some("the value of cookie SID".to_owned()),
+        policy: "maglev".to_owned(),
+        backend: backend.map(str::to_owned),
+        why: why.to_owned(),
+    };
+    let answer = |status, location: Option<&str>, why: &str| RouteOutcome::Answer {
+        status,
+        location: location.map(str::to_owned),
+        why: why.to_owned(),
+    };
+    for (explanation, rule, expected) in [
+        (nothing.clone(), None, answer(503, None, "no rule matches")),
+        (to_some.clone(), Some(1), some(None, "no backend of the pool may get new connections")),
+        (
+            Explanation { chosen: Some((BackendIndex(1), Why::Hash)), ..to_some },
+            Some(1),
+            some(Some("far"), "what the pool is sticky by belongs to it"),
+        ),
+        (
+            Explanation {
+                chosen: Some((BackendIndex(1), Why::Hash)),
+                is_let_in: false,
+                fullness_permille: 876,
+                ..to_some
+            },
+            Some(1),
+            answer(
+                503,
+                None,
+                "overload: pool \"some\" is full by 87 %, and requests of class \"gold\" are refused then",
+            ),
+        ),
+        (
+            Explanation { rule: Some(RuleIndex(1)), answer: Some(AnswerIndex(0)), ..nothing },
+            Some(2),
+            answer(302, Some("https://new{uri}"), "the rule says so"),
+        ),
+        (
+            Explanation { rule: Some(RuleIndex(2)), answer: Some(AnswerIndex(1)), ..nothing },
+            Some(3),
+            answer(410, None, "the rule says so"),
+        ),
+    ] {
+        let lcore = explain_once(&world, explanation);
+        let query = "method=PUT&target=/a%3Fid%3D7&host=h&header=X:%201&client=192.0.2.7";
+        let route: Route = world.get(&format!("/v1/route?{query}"));
+        let asked = lcore.join().expect("asked");
+        let content = AskedContent::Http {
+            method: "PUT".to_owned(),
+            host: Some("h".to_owned()),
+            path: "/a".to_owned(),
+            query: Some("id=7".to_owned()),
+            fields: vec![("X".to_owned(), "1".to_owned())],
+        };
+        assert_eq!(asked, Asked { vip: VipIndex(0), client: [192, 0, 2, 7].into(), content });
+        assert_eq!((route.vip.as_str(), route.rule.map(|rule| rule.number)), ("web", rule));
+        assert_eq!(route.outcome, expected);
+    }
+    for (query, status, word) in [
+        ("vip=shop&method=GET&target=/", 404, "there are web"),
+        ("server_name=x", 400, "requests are read there: say method and target"),
+        ("", 400, "requests are read there"),
+        // No lcore answers.
+        ("method=GET&target=/", 503, "try again"),
+    ] {
+        let (found, why) = world.refusal("GET", &format!("/v1/route?{query}"), "");
+        assert!(found == status && why.contains(word), "{query}: {found} {why}");
+    }
+    world.control.stop();
+}
