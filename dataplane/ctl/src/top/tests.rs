@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handoff_proto::Vip;
 use handoff_proto::admin::{Backend, LcoreStatus, Status, VipStatus};
-use handoff_proto::control::Load;
+use handoff_proto::control::{Load, Response, Traffic};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
@@ -60,7 +60,10 @@ fn look(seconds: u64, handoffs: u64) -> Look {
         clock_ahead_ms: None,
         load: usable.then(|| Load {
             born: Some(handoffs / 2),
+            refused: Some(0),
             cpu_busy_permille: Some(125),
+            response: Some(Response { mean_us: 850, count: 1 }),
+            traffic: Some(Traffic { bytes_out: 1_000 * handoffs, ..Traffic::default() }),
             ..Load::default()
         }),
         pools: Vec::new(),
@@ -121,7 +124,7 @@ LCORE     BUSY      FLOWS
     0   25.0 %        700
 
 BACKEND           STATE    WEIGHT   CONNS HANDOFF/s REFUSE/s     CPU  LATENCY OUT B/s   REPORT
-one               usable       10       4       150        0  12.5 %        -       0    87 ms
+one               usable       10       4       150        0  12.5 %   850 us    300k    87 ms
 two               down         10       -         -        -       -        -       -    87 ms
 ";
     let view = View::new(look(3, 700), Some(&look(1, 100)));
