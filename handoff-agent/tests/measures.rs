@@ -19,6 +19,7 @@ use handoff_agent::sys::clock;
 use handoff_proto::control::AcceptQueue;
 use handoff_proto::{MessageType, Vip};
 use libbpf_rs::ProgramInput;
+use rustix::net::sockopt::set_socket_linger;
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
 const THINKS: Duration = Duration::from_millis(60);
@@ -257,6 +258,12 @@ fn connections_are_counted_as_they_open_and_close_and_those_of_before_are_known(
     // Handed off, not accepted yet: it counts, for it needs its server.
     let client = wire.client(50_001);
     let stream = established(&wire, &listener_of(&listener, 2), &client);
+    assert_eq!(read().established, Some(3));
+    // A client on this host, as a probe is, that resets: it is open on its own side, too, but at no VIP's port.
+    for probe in waiting(2) {
+        set_socket_linger(&probe, Some(Duration::ZERO)).expect("settable");
+        drop(probe);
+    }
     assert_eq!(read().established, Some(3));
     // The same VIP in another network namespace is somebody else's.
     thread::spawn(|| {

@@ -24,7 +24,6 @@ typedef struct {
 
 struct sock_common {
 	__be32 skc_rcv_saddr;
-	__u16 skc_num;
 	possible_net_t skc_net;
 	__u32 skc_tw_rcv_nxt;
 	__u32 skc_tw_snd_nxt;
@@ -35,6 +34,10 @@ struct sock {
 	__u16 sk_protocol;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
+};
+
+struct inet_sock {
+	__be16 inet_sport;
 };
 
 struct tcp_sock {
