@@ -19,6 +19,8 @@ use handoff_agent::sys::clock;
 use handoff_proto::control::AcceptQueue;
 use handoff_proto::{MessageType, Vip};
 use libbpf_rs::ProgramInput;
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{AddressFamily, SocketAddrV4, SocketType, bind, connect, ipproto, socket};
 use smoltcp::wire::{Ipv4Packet, TcpPacket};
 
 const THINKS: Duration = Duration::from_millis(60);
@@ -56,6 +58,9 @@ fn an_answer_takes_from_the_last_byte_of_the_request_to_the_first_of_the_respons
     let wire = Wire::new();
     let listener = listen();
     let client = wire.client(50_001);
+    // Frames that end within the IPv4 header are nobody's, and keep nothing from coming.
+    let short = client.plain_frame(b"");
+    [20, 30].into_iter().for_each(|length| wire.send(&short[..length]));
     let mut stream = established(&wire, &listener, &client);
     thread::sleep(THINKS);
     respond(&mut stream, b"first");
@@ -258,6 +263,12 @@ fn connections_are_counted_as_they_open_and_close_and_those_of_before_are_known(
     let client = wire.client(50_001);
     let stream = established(&wire, &listener_of(&listener, 2), &client);
     assert_eq!(read().established, Some(3));
+    // A client on this host, as a probe is, that resets: it is open on its own side, too, but at no VIP's port.
+    for probe in waiting(2) {
+        set_socket_linger(&probe, Some(Duration::ZERO)).expect("settable");
+        drop(probe);
+    }
+    assert_eq!(read().established, Some(3));
     // The same VIP in another network namespace is somebody else's.
     thread::spawn(|| {
         let net = Net::new();
@@ -280,6 +291,25 @@ fn connections_are_counted_as_they_open_and_close_and_those_of_before_are_known(
     drop(watch);
     let mut listing = LoadMeter::new(maps, &servers, "data0", vec![vip()], false);
     assert_eq!(listing.read().established, Some(0));
+}
+
+/// A connection over MPTCP has two sockets: its own, and one of TCP for each path.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_connection_over_mptcp_counts_once() {
+    let wire = Wire::new();
+    let maps = wire.programs.maps();
+    let mptcp = || socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP)).expect("a socket");
+    let address = SocketAddrV4::new(VIP, PORT);
+    let listener = mptcp();
+    bind(&listener, &address).expect("a free namespace");
+    rustix::net::listen(&listener, 5).expect("bound");
+    begin_counting(maps).expect("writable");
+    let _watch = watch_sockets(&wire.programs).expect("attachable");
+    let client = mptcp();
+    connect(&client, &address).expect("on lo");
+    let _accepted = rustix::net::accept(&listener).expect("one waits");
+    assert_eq!(maps.sockets().expect("readable").open, 1);
 }
 
 /// The listener, when those that wait have been accepted and forgotten; they stay open at their clients.

@@ -71,6 +71,7 @@ static __always_inline bool write_header(struct __sk_buff *skb, struct handoff_h
 static __noinline int answer(struct __sk_buff *skb, struct message *m, __u32 type, __u32 detail)
 {
 	__u32 length = bpf_ntohs(m->outer.ip.total_length);
+	struct tag_key *key;
 
 	if (type == TYPE_GONE) {
 		length = TUNNEL_BYTES + QUOTE_BYTES;
@@ -80,8 +81,10 @@ static __noinline int answer(struct __sk_buff *skb, struct message *m, __u32 typ
 	m->header.type = type;
 	m->header.detail = bpf_htons(detail);
 	if (!swap_macs(skb) ||
-	    !write_outer(skb, m->outer.ip.destination, m->outer.ip.source, m->outer.udp.source, m->outer.ip.id, length) ||
-	    !write_header(skb, &m->header, &m->flow, m->key))
+	    !write_outer(skb, m->outer.ip.destination, m->outer.ip.source, m->outer.udp.source, m->outer.ip.id, length))
+		return drop(COUNT_internal);
+	key = key_of(m);
+	if (!key || !write_header(skb, &m->header, &m->flow, key))
 		return drop(COUNT_internal);
 	return bpf_redirect(m->interface, 0);
 }

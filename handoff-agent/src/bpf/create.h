@@ -20,11 +20,14 @@ static __always_inline int deliver(struct __sk_buff *skb, enum counter which)
 	return VERDICT_PASS;
 }
 
-/* The same with a segment of a client, which counts, and has its server asked something. */
+/*
+ * The same with a segment of a client, which counts, and has its server asked something. The record may be another by now
+ * than the one decided by.
+ */
 static __always_inline int deliver_segment(struct __sk_buff *skb, struct message *m, enum counter which)
 {
 	if (!m->self_test)
-		count_in(m->vip, m->record, payload_of(skb, &m->ip, &m->tcp), 1);
+		count_in(m->vip, bpf_map_lookup_elem(&records, &m->flow), payload_of(skb, &m->ip, &m->tcp), 1);
 	return deliver(skb, which);
 }
 
@@ -89,7 +92,6 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 		.changed_us = m->now_us,
 		.state = RECORD_ASSIGNED,
 		.flags = m->self_test ? RECORD_SELF_TEST : 0,
-		.asked_us = payload_of(skb, &m->ip, &m->tcp) ? m->now_us : 0,
 	};
 	struct bpf_tcp_req_attrs attrs = {};
 	bool again = record != NULL;
@@ -114,7 +116,6 @@ static __always_inline int create(struct __sk_buff *skb, struct message *m, stru
 			return drop(stored);
 		}
 		again = true;
-		m->record = NULL; /* another stands in its place, and has in it what the server is asked */
 		attributes(&attrs, &m->header);
 		if (!listener || bpf_sk_assign_tcp_reqsk(skb, (struct sock *)listener, &attrs, sizeof(attrs)))
 			detail = DETAIL_KERNEL_REFUSED;

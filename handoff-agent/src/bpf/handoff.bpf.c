@@ -140,7 +140,6 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 
 	if (found)
 		known = *found;
-	m->record = found;
 	sock = lookup(skb, &m->flow);
 	look_at(sock, &met);
 	/* Its answers may leave by another interface, unseen by baton_egress. */
@@ -171,13 +170,17 @@ static __noinline int decide(struct __sk_buff *skb, struct message *m)
 }
 
 /* UDP that may be a handoff message. */
-static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer)
+static __noinline int tunnelled(struct __sk_buff *skb)
 {
-	struct message message = { .outer = *outer }, *m = &message;
-	__u32 ip_header = (m->outer.ip.version_length & 15) * 4;
-	__u16 fragment = bpf_ntohs(m->outer.ip.fragment);
+	struct message message = {}, *m = &message;
+	__u32 ip_header;
+	__u16 fragment;
 	int fault;
 
+	if (bpf_skb_load_bytes(skb, OUTER_AT, &m->outer, sizeof(m->outer)))
+		return VERDICT_NEXT;
+	ip_header = (m->outer.ip.version_length & 15) * 4;
+	fragment = bpf_ntohs(m->outer.ip.fragment);
 	m->settings = current_settings();
 	if (!m->settings || m->outer.ip.destination != m->settings->address || fragment & FRAGMENT_OFFSET)
 		return VERDICT_NEXT;
@@ -208,20 +211,29 @@ static __noinline int tunnelled(struct __sk_buff *skb, const struct outer *outer
  * TCP that came without a tunnel. For a VIP it must meet a socket: the listener would answer what it does not know
  * with a RST, and the client lives elsewhere.
  */
-static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
+static __noinline int plain(struct __sk_buff *skb)
 {
-	__u32 ip_header = (ip->version_length & 15) * 4, state, vip;
+	struct {
+		struct ipv4 ip;
+		struct tcp tcp;
+	} start;
 	struct record *record;
 	struct flow_key flow;
 	struct bpf_sock *sock;
-	struct tcp tcp;
+	__u32 state, vip;
+	bool is_short = bpf_skb_load_bytes(skb, OUTER_AT, &start, sizeof(start));
 
-	map_address(flow.vip, ip->destination);
-	if (ip->fragment & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
+	if (is_short && bpf_skb_load_bytes(skb, OUTER_AT, &start.ip, sizeof(start.ip)))
+		return VERDICT_NEXT;
+	map_address(flow.vip, start.ip.destination);
+	if (start.ip.fragment & bpf_htons(FRAGMENT_MORE | FRAGMENT_OFFSET))
 		return vip_at(flow.vip, 0) ? drop(COUNT_plain_fragment) : VERDICT_NEXT;
-	if (bpf_skb_load_bytes(skb, OUTER_AT + ip_header, &tcp, sizeof(tcp)))
+	if (is_short)
 		return VERDICT_NEXT; /* no TCP header: the stack drops it */
-	flow_of(&flow, ip, tcp.source, tcp.destination);
+	if (!is_plain_ip(&start.ip) &&
+	    bpf_skb_load_bytes(skb, OUTER_AT + (start.ip.version_length & 15) * 4, &start.tcp, sizeof(start.tcp)))
+		return VERDICT_NEXT;
+	flow_of(&flow, &start.ip, start.tcp.source, start.tcp.destination);
 	vip = vip_at(flow.vip, flow.vip_port);
 	if (!vip)
 		return VERDICT_NEXT;
@@ -229,32 +241,33 @@ static __noinline int plain(struct __sk_buff *skb, struct ipv4 *ip)
 	state = sock ? sock->state : BPF_TCP_CLOSE;
 	if (sock)
 		bpf_sk_release(sock);
-	if (is_connection(state) && !(state == BPF_TCP_TIME_WAIT && tcp.flags & TCP_SYN)) {
+	if (is_connection(state) && !(state == BPF_TCP_TIME_WAIT && start.tcp.flags & TCP_SYN)) {
 		record = bpf_map_lookup_elem(&records, &flow);
 		if (record)
 			note_birth(&flow, record); /* as in decide() */
-		count_in(vip, record, payload_of(skb, ip, &tcp), packets_of(skb));
+		count_in(vip, record, payload_of(skb, &start.ip, &start.tcp), packets_of(skb));
 		return VERDICT_NEXT;
 	}
 	count(COUNT_plain_no_socket);
-	if (tcp.flags & (TCP_SYN | TCP_RST))
+	if (start.tcp.flags & (TCP_SYN | TCP_RST))
 		return VERDICT_DROP;
-	return report_plain(skb, ip, &tcp, &flow);
+	return report_plain(skb, &start.ip, &start.tcp, &flow);
 }
 
 SEC("tcx/ingress")
 int baton_ingress(struct __sk_buff *skb)
 {
-	struct outer outer;
+	__u8 protocol;
 
+	/* No more is read here than decides: what calls others has little room on the stack. */
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present || skb->pkt_type != PACKET_HOST ||
-	    bpf_skb_load_bytes(skb, OUTER_AT, &outer, sizeof(outer)))
+	    bpf_skb_load_bytes(skb, OUTER_AT + __builtin_offsetof(struct ipv4, protocol), &protocol, sizeof(protocol)))
 		return VERDICT_NEXT;
-	switch (outer.ip.protocol) {
+	switch (protocol) {
 	case PROTOCOL_UDP:
-		return tunnelled(skb, &outer);
+		return tunnelled(skb);
 	case PROTOCOL_TCP:
-		return plain(skb, &outer.ip);
+		return plain(skb);
 	default:
 		return VERDICT_NEXT;
 	}
@@ -279,7 +292,7 @@ int baton_egress(struct __sk_buff *skb)
 	    start.ip.protocol != PROTOCOL_TCP)
 		return VERDICT_NEXT;
 	ip_header = (start.ip.version_length & 15) * 4;
-	if (ip_header != sizeof(struct ipv4) &&
+	if (!is_plain_ip(&start.ip) &&
 	    bpf_skb_load_bytes(skb, OUTER_AT + ip_header, &start.tcp, sizeof(start.tcp)))
 		return VERDICT_NEXT;
 	map_address(flow.vip, start.ip.source);
@@ -330,8 +343,8 @@ int baton_sockets(__u64 *arguments)
 	bool was_open = arguments[1] == BPF_TCP_ESTABLISHED, is_open = arguments[2] == BPF_TCP_ESTABLISHED;
 	struct sockets *all;
 	__be32 address[4];
-	__be16 port = 0;
 	__u32 entry = 0;
+	__be16 port = 0;
 
 	if (was_open == is_open || sock->sk_protocol != PROTOCOL_TCP)
 		return 0;
@@ -339,8 +352,8 @@ int baton_sockets(__u64 *arguments)
 	if (!all || sock->__sk_common.skc_net.net->ns.inum != all->namespace)
 		return 0;
 	map_address(address, sock->__sk_common.skc_rcv_saddr);
-	/* The verifier knows a sock only; what it is part of lies behind it. */
-	bpf_probe_read_kernel(&port, sizeof(port), &((const struct inet_sock *)sock)->inet_sport);
+	/* The port in sock_common is given back, and 0, when a socket is reset; this one stays. */
+	bpf_core_read(&port, sizeof(port), &((const struct inet_sock *)sock)->inet_sport);
 	if (port && vip_at(address, port))
 		__sync_fetch_and_add(&all->open, is_open ? 1 : -1);
 	return 0;

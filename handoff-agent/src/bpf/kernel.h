@@ -24,7 +24,6 @@ typedef struct {
 
 struct sock_common {
 	__be32 skc_rcv_saddr;
-	__u16 skc_num;
 	possible_net_t skc_net;
 	__u32 skc_tw_rcv_nxt;
 	__u32 skc_tw_snd_nxt;
@@ -38,8 +37,7 @@ struct sock {
 };
 
 struct inet_sock {
-	struct sock sk;
-	__be16 inet_sport; /* stays when a closing socket has given its port back, skc_num does not */
+	__be16 inet_sport;
 };
 
 struct tcp_sock {

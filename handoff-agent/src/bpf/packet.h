@@ -6,6 +6,12 @@
 #include "maps.h"
 #include "siphash.h"
 
+/* Says whether there is nothing between an IPv4 header and what it carries. */
+static __always_inline bool is_plain_ip(const struct ipv4 *ip)
+{
+	return (ip->version_length & 15) == sizeof(*ip) / 4;
+}
+
 /* What stands behind the Ethernet header of a packet with a plain IPv4 header. */
 struct outer {
 	struct ipv4 ip;
@@ -27,9 +33,7 @@ struct message {
 	struct ipv4 ip;
 	struct tcp tcp; /* of an ICMP message, the beginning of the error */
 	struct flow_key flow;
-	struct tag_key *key;
 	struct settings *settings;
-	struct record *record; /* of the flow, as found before anything was made of the message */
 	__u64 now_us; /* CLOCK_MONOTONIC */
 	__u64 generation;
 	__u8 vip; /* see vip_at(): at most VIPS_MAX */
@@ -100,6 +104,14 @@ static __always_inline void flow_of(struct flow_key *flow, const struct ipv4 *ip
 	flow->client_port = source;
 	flow->vip_port = destination;
 	flow->zero = 0;
+}
+
+/* The key a message is tagged with, and its answer; looked for twice, since there is little room on the stack. */
+static __always_inline struct tag_key *key_of(const struct message *m)
+{
+	__u32 entry = m->self_test ? KEY_SELF_TEST : m->header.key_id;
+
+	return bpf_map_lookup_elem(&keys, &entry);
 }
 
 /* Checks what the header says of itself. Returns the counter of the first fault, or -1. */
@@ -191,7 +203,8 @@ static __noinline int icmp_fault(struct __sk_buff *skb, struct message *m)
  */
 static __noinline int message_fault(struct __sk_buff *skb, struct message *m)
 {
-	__u32 ip_bytes = bpf_ntohs(m->outer.ip.total_length), entry;
+	__u32 ip_bytes = bpf_ntohs(m->outer.ip.total_length);
+	struct tag_key *key;
 	__s64 age;
 	int fault;
 
@@ -213,11 +226,10 @@ static __noinline int message_fault(struct __sk_buff *skb, struct message *m)
 	m->vip = vip_at(m->flow.vip, m->flow.vip_port);
 	if (!m->vip)
 		return COUNT_not_a_vip;
-	entry = m->self_test ? KEY_SELF_TEST : m->header.key_id;
-	m->key = bpf_map_lookup_elem(&keys, &entry);
-	if (!m->key || !m->key->valid)
+	key = key_of(m);
+	if (!key || !key->valid)
 		return COUNT_unknown_key;
-	if (m->header.tag != tag_of(&m->header, &m->flow, m->key))
+	if (m->header.tag != tag_of(&m->header, &m->flow, key))
 		return COUNT_bad_tag;
 	m->now_us = monotonic_us();
 	m->generation = bpf_be64_to_cpu(m->header.generation);

@@ -134,7 +134,9 @@ impl Dialer<'_> {
         while !stop.load(Ordering::Relaxed) {
             // What servers named waits until somebody takes it.
             let ring = session.is_welcome().then_some(sessions);
-            if wait(&stream, ring)? {
+            let due =
+                reported.map_or(TICK, |(when, _)| micros(REPORT_INTERVAL.0).saturating_sub(when.elapsed()));
+            if wait(&stream, ring, due.min(TICK))? {
                 match stream.read(&mut buffer) {
                     Ok(0) => return Err(ended(&session, Lost::Closed)),
                     Ok(read) => {
@@ -205,12 +207,13 @@ impl Dialer<'_> {
     }
 }
 
-/// Waits a tick for bytes of the switch, or less if servers name sessions; says whether there are bytes, or an end of them.
-fn wait(stream: &TcpStream, ring: Option<&SessionRing<'_>>) -> Result<bool, Lost> {
+/// Waits less than a second for bytes of the switch, or for sessions that servers name; says whether there are bytes, or an end
+/// of them.
+fn wait(stream: &TcpStream, ring: Option<&SessionRing<'_>>, time: Duration) -> Result<bool, Lost> {
     let mut wanted = vec![PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)];
     wanted.extend(ring.map(|ring| PollFd::from_borrowed_fd(ring.as_fd(), PollFlags::IN)));
-    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
-    match poll(&mut wanted, Some(&tick)) {
+    let time = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+    match poll(&mut wanted, Some(&time)) {
         Ok(_) => Ok(wanted.first().is_some_and(|stream| !stream.revents().is_empty())),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(error) => Err(Lost::Io(error.into())),

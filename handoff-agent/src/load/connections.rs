@@ -15,8 +15,8 @@ use crate::sys::diag::{self, State, TcpSocket};
 const DUMP_SHARE: u32 = 50;
 /// How long at most between two dumps, where nothing else counts.
 const DUMP_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How often what was counted as connections opened and closed is compared with a dump: by then, only a fault of ours can have
-/// made them differ.
+/// How often what was counted as connections opened and closed is compared with a dump. They differ where the kernel left a
+/// change out: it lets no program interrupt itself.
 const COMPARE_PAUSE: Duration = Duration::from_secs(60);
 /// How soon it is compared again if connections opened or closed meanwhile.
 const COMPARE_AGAIN: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ impl<'a> Connections<'a> {
             (false, ..) => (0, pause.min(DUMP_PAUSE_MAX)),
             (true, Ok(before), Ok(after)) if before == after => (after, COMPARE_PAUSE),
             // Some of the dump is of before, some of after.
-            (true, Ok(_), Ok(after)) => (after, pause.max(COMPARE_AGAIN)),
+            (true, Ok(before), Ok(after)) => (i64::midpoint(before, after), pause.max(COMPARE_AGAIN)),
             (true, ..) => return,
         };
         self.dump_next = Some(now + pause);
