@@ -193,7 +193,7 @@ def control_message_seeds():
             "flows_capacity": 4, "rx_frames": 5, "tx_frames": 6, "handoffs": 7, "drops": 8, "lcores": [lcore]},
         "backends": [{
             "name": "backend1", "address": "10.60.0.11", "usable": False, "reasons": ["silent"], "next_hop_mac": None, "report_age_ms": 1,
-            "agent_release": "0.1.0", "clock_ahead_ms": -5, "load": load, "pools": ["files"], "weight": 10, "draining": True, "connections": 3}],
+            "agent_release": "0.1.0", "clock_ahead_ms": -5, "load": load, "pools": ["files"], "weight": 10, "draining": True, "connections": 3, "handoffs": 9}],
         "pools": [{"name": "files", "policy": "maglev", "sticky": "client", "members": [{"backend": "backend1", "weight": 10, "usable": True}]}],
         "rules": [rule, {**rule, "action": {"redirect": {"status": 301, "location": "/b"}}}, {**rule, "class": None, "action": {"respond": {"status": 404}}}],
         "classes": [{"name": "video", "priority": 1, "weight": 10, "rate_per_s": 100, "rules": 1}],

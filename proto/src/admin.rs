@@ -138,8 +138,10 @@ pub struct Backend {
     pub weight: u16,
     /// Whether it gets no new connections because an operator wants it so; those there go on.
     pub draining: bool,
-    /// Connections it has through the switch, as the switch counts them; none where the switch does not count them.
+    /// Connections it has through the switch, as the switch counts them; none if an lcore does not answer.
     pub connections: Option<u64>,
+    /// Connections it was given since the switch started, refused ones among them.
+    pub handoffs: u64,
 }
 
 /// A listing of flows: `GET /v1/flows?limit=N`.
@@ -220,6 +222,8 @@ pub struct Rule {
     pub class: Option<String>,
     /// What is done with what it matches.
     pub action: RuleAction,
+    /// Requests it took since these rules are in force; none if an lcore does not answer.
+    pub requests: Option<u64>,
 }
 
 /// What a rule does with a request.
@@ -256,6 +260,10 @@ pub struct Class {
     pub rate_per_s: Option<u32>,
     /// Rules that lead to it.
     pub rules: u32,
+    /// Requests of it that were let in since the switch started.
+    pub let_in: u64,
+    /// Requests of it that were refused for overload since then.
+    pub refused: u64,
 }
 
 /// The running configuration: `GET /v1/config`.

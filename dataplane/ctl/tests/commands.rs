@@ -146,6 +146,7 @@ fn backends() -> Vec<Backend> {
         pools: vec!["files".to_owned(), "all".to_owned()],
         weight: 10,
         draining: false,
+        handoffs: 9,
         connections: None,
     };
     let two = Backend {
@@ -370,6 +371,7 @@ fn rule() -> Rule {
         conditions: vec!["host = \"*.example.org\"".to_owned(), "path_prefix = \"/video/\"".to_owned()],
         class: Some("video".to_owned()),
         action: RuleAction::Pool("videos".to_owned()),
+        requests: Some(42),
     }
 }
 
@@ -391,7 +393,7 @@ files  maglev  client  1 of 2  one (1), two (20) unusable
     assert_eq!(text(&pools), expected);
 
     let redirect = RuleAction::Redirect { status: 301, location: "https://{host}{uri}".to_owned() };
-    let last = Rule { number: 4, conditions: Vec::new(), class: None, action: redirect };
+    let last = Rule { number: 4, conditions: Vec::new(), class: None, action: redirect, requests: None };
     let (asked, rules) = ask(&vec![rule(), last], &["rules"]);
     assert_eq!(asked, get("/v1/rules"));
     let expected = "\
@@ -401,7 +403,15 @@ RULE  CONDITIONS                                       CLASS  ACTION
 ";
     assert_eq!(text(&rules), expected);
 
-    let class = Class { name: "video".to_owned(), priority: 1, weight: 10, rate_per_s: Some(100), rules: 2 };
+    let class = Class {
+        name: "video".to_owned(),
+        priority: 1,
+        weight: 10,
+        rate_per_s: Some(100),
+        rules: 2,
+        let_in: 40,
+        refused: 2,
+    };
     let (asked, classes) = ask(&vec![class], &["classes"]);
     assert_eq!(asked, get("/v1/classes"));
     assert_eq!(

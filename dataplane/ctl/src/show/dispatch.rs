@@ -32,9 +32,16 @@ pub(crate) fn pools(pools: &[Pool]) -> String {
 }
 
 pub(crate) fn rules(rules: &[Rule]) -> String {
-    let mut table = Table::new([("RULE", Right), ("CONDITIONS", Left), ("CLASS", Left), ("ACTION", Left)]);
+    let mut table = Table::new([
+        ("RULE", Right),
+        ("REQUESTS", Right),
+        ("CONDITIONS", Left),
+        ("CLASS", Left),
+        ("ACTION", Left),
+    ]);
     for rule in rules {
-        table.row([rule.number.to_string(), conditions(rule), class(rule), action(&rule.action)]);
+        let requests = rule.requests.map_or(NOTHING.to_owned(), |requests| requests.to_string());
+        table.row([rule.number.to_string(), requests, conditions(rule), class(rule), action(&rule.action)]);
     }
     if rules.is_empty() { "no rules: every request is refused\n".to_owned() } else { table.text() }
 }
@@ -65,6 +72,8 @@ pub(crate) fn classes(classes: &[Class]) -> String {
         ("WEIGHT", Right),
         ("GUARANTEED", Right),
         ("RULES", Right),
+        ("LET IN", Right),
+        ("REFUSED", Right),
     ]);
     for class in classes {
         table.row([
@@ -73,6 +82,8 @@ pub(crate) fn classes(classes: &[Class]) -> String {
             class.weight.to_string(),
             class.rate_per_s.map_or(NOTHING.to_owned(), |rate| format!("{rate}/s")),
             class.rules.to_string(),
+            class.let_in.to_string(),
+            class.refused.to_string(),
         ]);
     }
     if classes.is_empty() { "no classes\n".to_owned() } else { table.text() }

@@ -69,6 +69,7 @@ fn look(seconds: u64, handoffs: u64) -> Look {
         pools: Vec::new(),
         weight: 10,
         draining: false,
+        handoffs,
         connections: usable.then_some(4),
     };
     Look {

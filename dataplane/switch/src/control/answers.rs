@@ -4,7 +4,8 @@ use core::net::IpAddr;
 use std::time::Duration;
 
 use baton_core::flow::State;
-use baton_core::policy::BackendIndex;
+use baton_core::policy::balance::Tally;
+use baton_core::policy::{BackendIndex, ClassIndex};
 use baton_core::switch::FlowView;
 use baton_core::{DropReason, Event};
 use handoff_proto::Micros;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 
 use super::catalog::Catalog;
 use super::shared::Shared;
-use crate::runtime::{LcoreView, Mailbox, Question};
+use crate::runtime::{Dispatched, LcoreView, Mailbox, Question};
 
 /// How long an lcore may take to answer: many turns of its loop.
 pub(super) const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
@@ -94,7 +95,38 @@ pub(super) async fn backends(shared: &Shared) -> Vec<Backend> {
         let hop = mac_of(backend.address).or_else(|| mac_of(shared.identity.gateway?.into()));
         backend.next_hop_mac = hop.and_then(|(_, mac)| *mac).map(|mac| mac.to_string().replace('-', ":"));
     }
+    let (catalog, counted) = (shared.catalog(), dispatched(shared).await);
+    for backend in &mut backends {
+        let Some((index, _)) = catalog.backend_named(&backend.name) else { continue };
+        let tally = |counted: &Dispatched| counted.tallies.get(usize::from(index.0)).copied();
+        backend.connections = counted.as_ref().and_then(tally).map(|tally| tally.connections.into());
+        backend.handoffs = shared.observer.sum(|lcore| lcore.core.handoffs(index));
+    }
     backends
+}
+
+/// Asks all lcores what they have given to whom; `None` if one does not answer.
+pub(super) async fn dispatched(shared: &Shared) -> Option<Dispatched> {
+    let (backends, rules) = {
+        let catalog = shared.catalog();
+        (catalog.backends.len(), catalog.rules.len())
+    };
+    let mut all = Dispatched { tallies: vec![Tally::default(); backends], rule_hits: vec![0; rules] };
+    for mailbox in shared.mailboxes.iter() {
+        let room = Dispatched { tallies: Vec::with_capacity(backends), rule_hits: Vec::with_capacity(rules) };
+        let one = ask(mailbox, |reply| Question::Dispatched { room, reply }).await?;
+        for (sum, tally) in all.tallies.iter_mut().zip(one.tallies) {
+            sum.connections = sum.connections.saturating_add(tally.connections);
+        }
+        all.rule_hits.iter_mut().zip(one.rule_hits).for_each(|(sum, hits)| *sum += hits);
+    }
+    Some(all)
+}
+
+/// Returns how many requests of a class were let in, and how many refused for overload.
+pub(super) fn class_counts(shared: &Shared, class: ClassIndex) -> (u64, u64) {
+    let count = |pick: fn((u64, u64)) -> u64| shared.observer.sum(|lcore| pick(lcore.core.class(class)));
+    (count(|(let_in, _)| let_in), count(|(_, refused)| refused))
 }
 
 /// Asks an lcore; `None` if it has too many questions or takes too long.

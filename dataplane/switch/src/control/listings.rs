@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use baton_core::policy::{Action, BackendIndex, RuleAnswer};
+use baton_core::policy::{Action, BackendIndex, ClassIndex, RuleAnswer};
 use handoff_proto::admin::{Class, Pool, PoolMember, Rule, RuleAction};
 use serde::Serialize;
 use toml::{Table, Value};
@@ -58,6 +58,7 @@ pub(super) fn rule(running: &Running, position: usize) -> Option<Rule> {
         conditions: conditions(raw),
         class: raw.class.clone(),
         action: action(rule.action, catalog),
+        requests: None,
     })
 }
 
@@ -83,8 +84,8 @@ fn action(action: Action, catalog: &Catalog) -> RuleAction {
     }
 }
 
-/// Lists the classes that have a name, in their configured order.
-pub(super) fn classes(catalog: &Catalog) -> Vec<Class> {
+/// Lists the classes that have a name, in their configured order, given how many requests of each were let in and refused.
+pub(super) fn classes(catalog: &Catalog, counted: impl Fn(ClassIndex) -> (u64, u64)) -> Vec<Class> {
     let mut rules = vec![0; catalog.classes.len()];
     for rule in catalog.rules.iter() {
         if let Some(count) = rules.get_mut(usize::from(rule.class.0)) {
@@ -92,14 +93,19 @@ pub(super) fn classes(catalog: &Catalog) -> Vec<Class> {
         }
     }
     // The first is that of rules which name none.
-    let named = catalog.classes.iter().zip(rules).skip(1);
+    let named = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).zip(rules).skip(1);
     named
-        .map(|(named, rules)| Class {
-            name: named.name.clone(),
-            priority: named.class.priority,
-            weight: named.class.weight,
-            rate_per_s: named.class.rate_per_s,
-            rules,
+        .map(|((index, named), rules)| {
+            let (let_in, refused) = counted(index);
+            Class {
+                name: named.name.clone(),
+                priority: named.class.priority,
+                weight: named.class.weight,
+                rate_per_s: named.class.rate_per_s,
+                rules,
+                let_in,
+                refused,
+            }
         })
         .collect()
 }

@@ -95,8 +95,14 @@ impl Operations {
     ///
     /// # Errors
     /// None today.
-    pub fn rules(&self) -> Result<Vec<Rule>, OperateFault> {
-        Ok(listings::rules(&self.shared.live.running()))
+    pub async fn rules(&self) -> Result<Vec<Rule>, OperateFault> {
+        let mut rules = listings::rules(&self.shared.live.running());
+        if let Some(counted) = answers::dispatched(&self.shared).await {
+            for (rule, requests) in rules.iter_mut().zip(counted.rule_hits) {
+                rule.requests = Some(requests);
+            }
+        }
+        Ok(rules)
     }
 
     /// Lists every service class.
@@ -104,7 +110,8 @@ impl Operations {
     /// # Errors
     /// None today.
     pub fn classes(&self) -> Result<Vec<Class>, OperateFault> {
-        Ok(listings::classes(&self.shared.live.running().config.catalog))
+        let counted = |class| answers::class_counts(&self.shared, class);
+        Ok(listings::classes(&self.shared.live.running().config.catalog, counted))
     }
 
     /// Returns the running configuration.

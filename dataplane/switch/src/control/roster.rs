@@ -456,6 +456,7 @@ impl Roster {
                 weight: backend.weight,
                 draining: backend.drain,
                 connections: None,
+                handoffs: 0,
             })
             .collect()
     }

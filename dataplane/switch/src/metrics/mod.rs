@@ -8,5 +8,5 @@ mod sample;
 mod text;
 
 pub use http::{Scrape, serve};
-pub use sample::{BackendSample, ControlSample, LcoreSample, Sample};
+pub use sample::{BackendSample, ClassSample, ControlSample, LcoreSample, Sample};
 pub use text::render;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use baton_core::policy::ClassIndex;
 use baton_core::{DropReason, Event};
 
 use crate::control::{PortReading, Shared};
@@ -16,6 +17,8 @@ pub struct Sample {
     pub lcores: Vec<LcoreSample>,
     /// Each backend, in the configured order.
     pub backends: Vec<BackendSample>,
+    /// Each service class, in the configured order.
+    pub classes: Vec<ClassSample>,
     /// The port, unless it is closed.
     pub port: Option<PortReading>,
     /// What control counts.
@@ -52,6 +55,23 @@ pub struct BackendSample {
     pub usable: bool,
     /// Seconds since its agent was last heard, if it is there.
     pub report_age_s: Option<f64>,
+    /// Connections it was given.
+    pub handoffs: u64,
+    /// Connections it has, as its agent last said.
+    pub connections: Option<u64>,
+    /// Seconds from request to first byte, as its agent last said.
+    pub response_s: Option<f64>,
+}
+
+/// One service class.
+#[derive(Clone, Debug)]
+pub struct ClassSample {
+    /// Its configured name; empty for that of rules which name none.
+    pub name: String,
+    /// Requests let in.
+    pub let_in: u64,
+    /// Requests refused for overload.
+    pub refused: u64,
 }
 
 /// What control counts.
@@ -87,10 +107,22 @@ impl Sample {
                 idle_s: seconds(idle.0),
             }
         });
-        let backends = shared.backends().into_iter().map(|backend| BackendSample {
-            name: backend.name,
-            usable: backend.usable,
-            report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
+        let (catalog, observer) = (shared.catalog(), &shared.observer);
+        let backends = shared.backends().into_iter().map(|backend| {
+            let place = catalog.backend_named(&backend.name).map(|(index, _)| index);
+            BackendSample {
+                usable: backend.usable,
+                report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
+                handoffs: place.map_or(0, |index| observer.sum(|lcore| lcore.core.handoffs(index))),
+                connections: backend.load.and_then(|load| load.established),
+                response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
+                name: backend.name,
+            }
+        });
+        let classes = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).map(|(index, named)| ClassSample {
+            name: named.name.clone(),
+            let_in: observer.sum(|lcore| lcore.core.class(index).0),
+            refused: observer.sum(|lcore| lcore.core.class(index).1),
         });
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &shared.counters;
@@ -98,6 +130,7 @@ impl Sample {
             started_s: seconds(clock.started().0),
             lcores: lcores.collect(),
             backends: backends.collect(),
+            classes: classes.collect(),
             port: shared.port().ok(),
             control: ControlSample {
                 welcomed: read(&counters.welcomed),

@@ -4,7 +4,7 @@ use baton_core::{DropReason, Event};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-use super::sample::{LcoreSample, Sample};
+use super::sample::{ClassSample, LcoreSample, Sample};
 use crate::dpdk::PortStats;
 
 const PREFIX: &str = "baton_";
@@ -21,6 +21,7 @@ pub fn render(sample: &Sample) -> prometheus::Result<String> {
     lcores(sample, &mut families);
     port(sample, &mut families);
     backends(sample, &mut families);
+    classes(sample, &mut families);
     control(sample, &mut families);
     // A family may have no series at the moment: a closed port, no agent connected.
     families.retain(|family| !family.get_metric().is_empty());
@@ -108,6 +109,35 @@ fn backends(sample: &Sample, families: &mut Vec<MetricFamily>) {
         "Time since the backend's agent was last heard; absent while it is not connected.",
         ages.collect(),
     ));
+    let handoffs = sample.backends.iter().map(|backend| (label(&backend.name), number(backend.handoffs)));
+    families.push(counter(
+        "backend_handoffs",
+        "Connections the backend was given, those it refused among them.",
+        handoffs.collect(),
+    ));
+    let connections =
+        sample.backends.iter().filter_map(|one| Some((label(&one.name), number(one.connections?))));
+    families.push(gauge(
+        "backend_connections",
+        "Connections at the backend's VIPs, as its agent last said.",
+        connections.collect(),
+    ));
+    let responses = sample.backends.iter().filter_map(|one| Some((label(&one.name), one.response_s?)));
+    families.push(gauge(
+        "backend_response_seconds",
+        "Mean time from a request to the first byte of its answer, as the backend's agent last said; absent if nothing was asked.",
+        responses.collect(),
+    ));
+}
+
+fn classes(sample: &Sample, families: &mut Vec<MetricFamily>) {
+    let mut counted = |name: &str, description: &str, count: fn(&ClassSample) -> u64| {
+        let series = sample.classes.iter();
+        let series = series.map(|class| (Some(("class", class.name.clone())), number(count(class))));
+        families.push(counter(name, description, series.collect()));
+    };
+    counted("class_let_in", "Requests of the service class that were let in.", |class| class.let_in);
+    counted("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
 }
 
 fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
@@ -213,9 +243,24 @@ mod tests {
             started_s: 1_763_711_747.5,
             lcores: vec![lcore(0), lcore(1)],
             backends: vec![
-                BackendSample { name: "one".to_owned(), usable: true, report_age_s: Some(0.125) },
-                BackendSample { name: "two".to_owned(), usable: false, report_age_s: None },
+                BackendSample {
+                    name: "one".to_owned(),
+                    usable: true,
+                    report_age_s: Some(0.125),
+                    handoffs: 7,
+                    connections: Some(4),
+                    response_s: Some(0.5),
+                },
+                BackendSample {
+                    name: "two".to_owned(),
+                    usable: false,
+                    report_age_s: None,
+                    handoffs: 0,
+                    connections: None,
+                    response_s: None,
+                },
             ],
+            classes: vec![ClassSample { name: "video".to_owned(), let_in: 40, refused: 2 }],
             port: Some(PortReading { stats, free_frames: 99 }),
             control: ControlSample { refused: 3, ..ControlSample::default() },
         }
@@ -285,6 +330,11 @@ mod tests {
             "baton_backend_usable{backend=\"one\"} 1",
             "baton_backend_usable{backend=\"two\"} 0",
             "baton_backend_report_age_seconds{backend=\"one\"} 0.125",
+            "baton_backend_handoffs_total{backend=\"one\"} 7",
+            "baton_backend_connections{backend=\"one\"} 4",
+            "baton_backend_response_seconds{backend=\"one\"} 0.5",
+            "baton_class_let_in_total{class=\"video\"} 40",
+            "baton_class_refused_total{class=\"video\"} 2",
             "baton_agents_refused_total 3",
             "baton_start_time_seconds 1763711747.5",
         ] {
@@ -296,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_leaves_no_empty_family() {
-        let bare = Sample { port: None, backends: Vec::new(), ..sample() };
+        let bare = Sample { port: None, backends: Vec::new(), classes: Vec::new(), ..sample() };
         let families = parse(&render(&bare).expect("renders"));
         assert!(families.values().all(|family| !family.series.is_empty()));
         assert!(

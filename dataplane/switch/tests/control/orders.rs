@@ -115,7 +115,15 @@ fn pools_rules_and_classes_are_listed_as_they_are_written() {
     let pool = |name: &str| RuleAction::Pool(name.to_owned());
     assert_eq!(actions, [pool("some"), redirect, RuleAction::Respond { status: 410 }, pool("all")]);
     let classes: Vec<Class> = world.get("/v1/classes");
-    let gold = Class { name: "gold".to_owned(), priority: 2, weight: 1, rate_per_s: Some(5), rules: 1 };
+    let gold = Class {
+        name: "gold".to_owned(),
+        priority: 2,
+        weight: 1,
+        rate_per_s: Some(5),
+        rules: 1,
+        let_in: 0,
+        refused: 0,
+    };
     assert_eq!(classes, [gold]);
     world.control.stop();
 }

@@ -96,7 +96,7 @@ async fn pools(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<
 
 async fn rules(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Rule>> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.rules()?))
+    Ok(Json(api.operations.rules().await?))
 }
 
 async fn classes(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Class>> {
