@@ -146,3 +146,38 @@ def test_any_http_client_can_ask(lab):
     assert [pool["name"] for pool in api("http://baton/v1/pools")] == [pool["name"] for pool in told(lab, "pools")]
     refused = lab.run("switch", ["curl", "-sS", "-w", "%{http_code}", "--unix-socket", str(lab.admin_socket), "http://baton/v1/nothing"])
     assert refused.stdout.endswith("404") and "docs/ADMIN.md" in refused.stdout
+
+
+def test_a_drained_backend_gets_nothing_until_it_is_enabled(lab):
+    def servers():
+        return {get(lab, "/who").backend for _ in range(20)}
+    before = told(lab, "config", "show")["generation"]
+    everybody = servers()
+    changes = told(lab, "backends", "drain", "backend1")
+    assert changes["generation"] == before + 1 and len(changes["changes"]) == 1
+    try:
+        backend = next(backend for backend in told(lab, "backends") if backend["name"] == "backend1")
+        assert backend["draining"] and not backend["usable"]
+        assert len(servers()) == len(everybody) - 1
+        assert "drain = true" in lab.batonctl("config", "show").stdout
+        route = told(lab, "route", "GET", "http://www.example.org/who")["outcome"]["dispatch"]
+        assert route["backend"] != "backend1" and route["why"]
+    finally:
+        lab.batonctl("backends", "enable", "backend1")
+    eventually(lambda: servers() == everybody, timeout_s=10, what="every backend")
+    kinds = [event["kind"] for event in told(lab, "events")["events"]]
+    assert kinds.count("configuration-applied") >= 2
+    unknown = lab.batonctl("backends", "drain", "nobody", check=False)
+    assert unknown.returncode == 3 and "nobody" in unknown.stderr
+
+
+def test_a_wrong_configuration_is_refused_and_the_old_one_runs_on(lab, tmp_path):
+    before = told(lab, "config", "show")
+    file = Path(tmp_path) / "wrong.toml"
+    file.write_text(before["toml"] + "\n[[pool]]\nname = \"empty\"\nbackends = [\"nobody\"]\n")
+    for order in ("check", "apply"):
+        refused = lab.batonctl("config", order, file, check=False)
+        assert refused.returncode == 3 and "nobody" in refused.stderr, refused
+    assert told(lab, "config", "show") == before
+    file.write_text(before["toml"])
+    assert "no difference" in lab.batonctl("config", "check", file).stdout
