@@ -270,15 +270,15 @@ fn connections_are_counted_as_they_open_and_close_and_those_of_before_are_known(
     }
     assert_eq!(read().established, Some(3));
     // The same VIP in another network namespace is somebody else's.
-    thread::spawn(|| {
+    let elsewhere = thread::spawn(|| {
         let net = Net::new();
         net.add_address("lo", VIP);
-        let _elsewhere = listen();
-        let _connections = waiting(4);
+        (listen(), waiting(4))
     })
     .join()
     .expect("a namespace of its own");
     assert_eq!(read().established, Some(3));
+    drop(elsewhere);
     drop(stream);
     drop(before);
     assert_eq!(read().established, Some(0));

@@ -130,6 +130,12 @@ fn what_cannot_be_read_is_counted_and_not_learned() {
             patched(&record(&message(2, &good.body()[..70])), 43, &[33]),
         ),
         ("two records", two_records),
+        ("two records, the second beginning within an extension", {
+            let hello = ServerHello { extensions: Some(vec![extension(65_000, &[1; 20])]), ..good.clone() };
+            let whole = hello.message();
+            let (first, rest) = whole.split_at(whole.len() - 10);
+            [record(first), record(rest)].concat()
+        }),
         ("a message longer than its record", grown(8, 1)),
         ("a message shorter than its extensions", patched(&whole, 8, &[whole[8] - 1])),
         ("a message that ends within the id", record(&message(2, &good.body()[..40]))),
