@@ -397,9 +397,9 @@ files  maglev  client  1 of 2  one (1), two (20) unusable
     let (asked, rules) = ask(&vec![rule(), last], &["rules"]);
     assert_eq!(asked, get("/v1/rules"));
     let expected = "\
-RULE  CONDITIONS                                       CLASS  ACTION
-   3  host = \"*.example.org\", path_prefix = \"/video/\"  video  pool videos
-   4  every request                                    -      redirect 301 to https://{host}{uri}
+RULE  REQUESTS  CONDITIONS                                       CLASS  ACTION
+   3        42  host = \"*.example.org\", path_prefix = \"/video/\"  video  pool videos
+   4         -  every request                                    -      redirect 301 to https://{host}{uri}
 ";
     assert_eq!(text(&rules), expected);
 
@@ -416,7 +416,7 @@ RULE  CONDITIONS                                       CLASS  ACTION
     assert_eq!(asked, get("/v1/classes"));
     assert_eq!(
         text(&classes),
-        "CLASS  PRIORITY  WEIGHT  GUARANTEED  RULES\nvideo         1      10       100/s      2\n"
+        "CLASS  PRIORITY  WEIGHT  GUARANTEED  RULES  LET IN  REFUSED\nvideo         1      10       100/s      2      40        2\n"
     );
 }
 
