@@ -5,8 +5,8 @@
 //! [`Settings`] and [`Entropy`] at start, [`Snapshot`] whenever control has something new.
 //!
 //! The rooms `wire`, `cookie`, `flow`, `http`, `tls`, `policy`, `tunnel` and `neighbor` do not know each other; only
-//! [`switch`] composes them. `docs/ARCHITECTURE.md` draws the arrows. `tls`, and of `http` what finds the end of a request,
-//! stand ready and are not composed yet.
+//! [`switch`] composes them. `docs/ARCHITECTURE.md` draws the arrows. What finds the end of a request in `http` stands ready
+//! and is not composed yet.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::indexing_slicing)]

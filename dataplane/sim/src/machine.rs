@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use baton_core::policy::Load;
-use baton_core::switch::{FlowView, Learned};
+use baton_core::switch::{FlowView, Learned, Renewal, Update};
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Outbox, Settings, Snapshot, Switch, Verdict,
 };
@@ -109,7 +109,8 @@ impl Machine {
     /// Publishes a snapshot to all lcores.
     pub fn apply(&mut self, snapshot: &Arc<Snapshot>, now: Micros) {
         for seat in &mut self.lcores {
-            seat.switch.apply(Arc::clone(snapshot), now);
+            let renewal = Renewal::between(seat.switch.snapshot(), snapshot);
+            drop(seat.switch.apply(Update::new(Arc::clone(snapshot), renewal), now));
         }
     }
 

@@ -141,8 +141,8 @@ impl World {
     /// Waits until lcore 0 is told something of which `wanted` holds.
     fn await_snapshot(&self, wanted: impl Fn(&Snapshot) -> bool) {
         await_that("a snapshot", || {
-            let snapshot = self.mailboxes[0].letters().and_then(|letters| letters.snapshot());
-            snapshot.is_some_and(|snapshot| wanted(&snapshot))
+            let update = self.mailboxes[0].letters().and_then(|letters| letters.update());
+            update.is_some_and(|update| wanted(update.snapshot()))
         });
     }
 
@@ -299,8 +299,8 @@ fn an_agent_makes_its_backend_usable_and_its_silence_takes_it_out_everywhere() {
     assert!(time >= world.shared.clock().started() && time <= world.shared.clock().now());
     assert!(matches!(agent.report(true), Ok(FromSwitch::Time { number: 5, .. })));
     world.await_snapshot(|snapshot| snapshot.backends[0].usable && !snapshot.backends[1].usable);
-    let other = world.mailboxes[1].letters().and_then(|letters| letters.snapshot());
-    assert!(other.expect("every lcore is told").backends[0].usable);
+    let other = world.mailboxes[1].letters().and_then(|letters| letters.update());
+    assert!(other.expect("every lcore is told").snapshot().backends[0].usable);
 
     agent.report(false).expect("answered");
     world.await_snapshot(|snapshot| !snapshot.backends[0].usable);
@@ -341,10 +341,11 @@ fn a_hangup_reloads_the_file_and_only_who_is_taken_out_is_turned_away() {
     write_files(world.directory.path(), &without.replace("[\"one\", \"far\"]", "[\"one\"]"));
     hang_up();
     await_that("the reload", || {
-        let snapshot = world.mailboxes[0].letters().and_then(|letters| letters.snapshot());
+        let update = world.mailboxes[0].letters().and_then(|letters| letters.update());
         one.report(true).expect("its session goes on");
-        snapshot
-            .is_some_and(|snapshot| snapshot.backends.iter().map(|backend| backend.usable).eq([true, false]))
+        update.is_some_and(|update| {
+            update.snapshot().backends.iter().map(|backend| backend.usable).eq([true, false])
+        })
     });
     let Ok(FromSwitch::Turned { why }) = far.report(true) else { panic!("taken") };
     assert_eq!(why, "the operator took backend \"far\" out of the switch's configuration");

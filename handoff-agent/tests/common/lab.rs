@@ -88,7 +88,12 @@ impl Lab {
     /// Takes the agent's next connection and welcomes it.
     #[track_caller]
     pub fn welcome(&self) -> SwitchEnd {
-        let mut end = SwitchEnd::accept(&self.switch);
+        self.greet(SwitchEnd::accept(&self.switch))
+    }
+
+    /// Welcomes the agent on a connection that was taken before.
+    #[track_caller]
+    pub fn greet(&self, mut end: SwitchEnd) -> SwitchEnd {
         match end.next() {
             FromAgent::Hello { version, name, address, vips, .. } => {
                 assert_eq!((version, name.as_str()), (CONTROL_VERSION, "backend1"));

@@ -8,7 +8,7 @@ use crate::policy::{CLASSES_MAX, Class, Overload};
 /// A pool that is as full as this has room for nobody.
 pub const FULL_PERMILLE: u16 = 1_000;
 /// What a guaranteed rate may save up, in its time: short bursts of a steady stream are no overrun.
-const BURST: Micros = Micros::from_secs(1);
+const BURST_NS: u64 = 1_000_000_000;
 
 /// The gate of one lcore.
 #[derive(Debug)]
@@ -22,8 +22,9 @@ struct Gate {
     class: Class,
     /// From which fullness on the class is refused, in thousandths.
     refused_from: u16,
-    /// When the guarantee is used up to, in the time that requests at exactly the guaranteed rate take.
-    spent_until: Micros,
+    /// When the guarantee is used up to, in the time that requests at exactly the guaranteed rate take; in nanoseconds, since a
+    /// million a second and more take no whole microsecond each.
+    spent_until_ns: u64,
 }
 
 impl Admission {
@@ -47,11 +48,7 @@ impl Admission {
                 .checked_div(steps)
                 .map_or(FULL_PERMILLE, |above| u16::try_from(begin + above).unwrap_or(FULL_PERMILLE));
             let before = self.gates.get(position).filter(|gate| gate.class == *class);
-            Gate {
-                class: *class,
-                refused_from,
-                spent_until: before.map_or(Micros(0), |gate| gate.spent_until),
-            }
+            Gate { class: *class, refused_from, spent_until_ns: before.map_or(0, |gate| gate.spent_until_ns) }
         });
         self.gates = gates.collect();
     }
@@ -82,12 +79,14 @@ impl Gate {
     /// Takes a request out of the guarantee; says whether it was covered.
     fn spend(&mut self, lcore_count: u32, now: Micros) -> bool {
         let Some(rate) = self.class.rate_per_s.filter(|rate| *rate > 0) else { return false };
-        let each = Micros(1_000_000 * u64::from(lcore_count) / u64::from(rate));
-        let spent_until = self.spent_until.0.max(now.0.saturating_sub(BURST.0));
-        if spent_until + each.0 > now.0 {
+        let each_ns = 1_000_000_000 * u64::from(lcore_count) / u64::from(rate);
+        // Until the year 2554.
+        let now_ns = now.0.saturating_mul(1_000);
+        let spent_until_ns = self.spent_until_ns.max(now_ns.saturating_sub(BURST_NS)) + each_ns;
+        if spent_until_ns > now_ns {
             return false;
         }
-        self.spent_until = Micros(spent_until + each.0);
+        self.spent_until_ns = spent_until_ns;
         true
     }
 }
@@ -146,6 +145,17 @@ mod tests {
         let free = (0..300).filter(|_| admission.admit(ClassIndex(0), 0, later)).count();
         assert_eq!(free, 300);
         assert!(!admission.admit(ClassIndex(0), 1_000, later), "the guarantee is spent");
+    }
+
+    #[test]
+    fn a_guarantee_of_millions_a_second_is_bounded_too() {
+        let mut admission = gate(&[class(0, Some(4_000_000)), class(1, None)]);
+        let mut let_in = |now: Micros, most: usize| {
+            (0..most).take_while(|_| admission.admit(ClassIndex(0), 1_000, now)).count()
+        };
+        assert_eq!(let_in(NOON, 5_000_000), 4_000_000, "what may be saved up");
+        let count: usize = (1..=2_000).map(|us| let_in(NOON.plus(Micros(us)), 10)).sum();
+        assert_eq!(count, 8_000, "four in a microsecond");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::ids::BackendIndex;
 
 /// Places that share a hash.
 const WAYS: usize = 4;
-/// Sets of places on one lcore: 65,536 sessions in 1.5 MB.
+/// Sets of places on one lcore: 65,536 sessions in 2 MiB.
 const SETS: usize = 16_384;
 /// How long a session is remembered: as long as RFC 5246, section F.1.4, lets servers keep one.
 const LIFETIME: Micros = Micros::from_secs(24 * 3600);

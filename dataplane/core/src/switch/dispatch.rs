@@ -10,10 +10,9 @@ use crate::flow::{Bond, Wanted};
 use crate::ids::{BackendIndex, PoolIndex, RuleIndex};
 use crate::metrics::{Counters, Event};
 use crate::policy::balance::{Ask, Choice, Policy, Reason, Tally, View, client_key, value_key};
-use crate::policy::{
-    Action, Admission, Affinity, FULL_PERMILLE, Load, Member, Pool, Request, Rule, Sessions, rendezvous,
-};
-use crate::switch::Snapshot;
+use crate::policy::{Action, Admission, Affinity, Load, Member, Pool, Request, Rule, Sessions, rendezvous};
+use crate::switch::fullness::Fullness;
+use crate::switch::{Renewal, Snapshot};
 
 /// How old the fullness of a pool may be when somebody is let in by it.
 const FULLNESS_AGE: Micros = Micros::from_millis(10);
@@ -46,6 +45,8 @@ pub(super) struct Chosen {
     pub(super) why: Why,
     /// What the policy chose; `None` if it was not asked.
     choice: Option<Choice>,
+    /// Whether full backends were among those it could choose, since all are.
+    among_full: bool,
 }
 
 /// Why a backend was chosen.
@@ -103,26 +104,32 @@ impl Dispatcher {
         }
     }
 
-    /// Takes what control published, `before` having been in force. What a pool's policy has learned stays as long as the pool is the
-    /// same.
-    pub(super) fn take_snapshot(&mut self, before: &Snapshot, new: &Snapshot) {
-        let mut kept = core::mem::take(&mut self.policies).into_iter().zip(&before.pools);
-        self.policies = new
-            .pools
-            .iter()
-            .map(|pool| match kept.next() {
-                Some((policy, old)) if old == pool => policy,
-                _ => pool.policy.build(&pool.members),
-            })
-            .collect();
+    /// Goes by `new` from now on. What was learned of a pool stays unless `renewal` has other state for it. Returns the state that
+    /// is needed no more.
+    pub(super) fn renew(&mut self, new: &Snapshot, mut renewal: Renewal) -> Vec<Box<dyn Policy>> {
+        let mut retired = Vec::with_capacity(self.policies.len());
+        let mut known = core::mem::take(&mut self.policies).into_iter();
+        let renewed = new.pools.iter().enumerate().map(|(position, pool)| {
+            match (known.next(), renewal.take_policy(position)) {
+                (Some(known), None) => known,
+                (known, Some(fresh)) => {
+                    retired.extend(known);
+                    fresh
+                }
+                (None, None) => pool.policy.build(&pool.members),
+            }
+        });
+        self.policies = renewed.collect();
+        retired.extend(known);
         self.tallies.resize(new.backends.len().max(self.tallies.len()), Tally::default());
         self.fullness.clear();
         self.fullness.resize(new.pools.len(), (Micros(0), 0));
         self.admission.set_classes(&new.classes, new.overload);
-        if self.rule_hits.len() != new.rules.len() || before.rules != new.rules {
+        if renewal.has_rules() {
             self.rule_hits.clear();
-            self.rule_hits.resize(new.rules.len(), 0);
         }
+        self.rule_hits.resize(new.rules.len(), 0);
+        retired
     }
 
     /// Takes the newest reports, by backend.
@@ -233,9 +240,12 @@ impl Dispatcher {
         usable: &dyn Fn(BackendIndex) -> bool,
         now: Micros,
     ) -> Option<Chosen> {
-        let with_room = |backend: BackendIndex| usable(backend) && !self.is_full(snapshot, backend, now);
-        self.choose_among(snapshot, wanted, path, &with_room, now)
-            .or_else(|| self.choose_among(snapshot, wanted, path, usable, now))
+        let fullness = self.fullness_at(snapshot, now);
+        let with_room = |backend: BackendIndex| usable(backend) && !fullness.is_full(backend);
+        self.choose_among(snapshot, wanted, path, &with_room, now).or_else(|| {
+            let chosen = self.choose_among(snapshot, wanted, path, usable, now)?;
+            Some(Chosen { among_full: true, ..chosen })
+        })
     }
 
     fn choose_among(
@@ -252,17 +262,17 @@ impl Dispatcher {
             && usable(backend)
             && pool.contains(backend)
         {
-            return Some(Chosen { backend, why: Why::Owner, choice: None });
+            return Some(Chosen { backend, why: Why::Owner, choice: None, among_full: false });
         }
         if wanted.bond != Bond::Free {
             let member = rendezvous::owner(wanted.key, &pool.members, usable)?;
             let backend = pool.members.get(member)?.backend;
-            return Some(Chosen { backend, why: Why::Hash, choice: None });
+            return Some(Chosen { backend, why: Why::Hash, choice: None, among_full: false });
         }
         let view = self.view(&pool.members, usable, now);
         let choice = self.policies.get(position)?.choose(&self.ask(wanted, path), &view)?;
         let backend = pool.members.get(choice.member)?.backend;
-        Some(Chosen { backend, why: Why::Policy(choice.reason), choice: Some(choice) })
+        Some(Chosen { backend, why: Why::Policy(choice.reason), choice: Some(choice), among_full: false })
     }
 
     /// Chooses a backend as [`Dispatcher::choose`] does, and notes that the request goes there.
@@ -283,11 +293,12 @@ impl Dispatcher {
             && let Some(pool) = snapshot.pools.get(position)
             && let Some(policy) = policies.get_mut(position)
         {
-            policy.commit(
-                &ask,
-                choice,
-                &View { now, lcores, members: &pool.members, usable, tallies, loads },
-            );
+            // As it was seen when it was chosen: who was passed over for being full has not had its turn.
+            let fullness = Fullness { backends: &snapshot.backends, tallies, loads, lcores, now };
+            let could_be =
+                |backend: BackendIndex| usable(backend) && (chosen.among_full || !fullness.is_full(backend));
+            let view = View { now, lcores, members: &pool.members, usable: &could_be, tallies, loads };
+            policy.commit(&ask, choice, &view);
         }
         if let Some(tally) = self.tallies.get_mut(usize::from(chosen.backend.0)) {
             tally.dispatched = tally.dispatched.saturating_add(1);
@@ -310,32 +321,9 @@ impl Dispatcher {
         View { now, lcores: self.lcores, members, usable, tallies: &self.tallies, loads: &self.loads }
     }
 
-    /// Returns a backend's report, if it is fresh.
-    fn load(&self, backend: BackendIndex, now: Micros) -> Option<&Load> {
-        self.loads.get(usize::from(backend.0))?.as_ref().filter(|load| load.is_fresh(now))
-    }
-
-    /// Returns how full a backend is, in thousandths: its fullest accept queue, or its connections beside their limit.
-    fn fullness_of(&self, snapshot: &Snapshot, backend: BackendIndex, now: Micros) -> u16 {
-        let (load, at) = (self.load(backend, now), usize::from(backend.0));
-        let queue = load.map_or(0, |load| load.accept_queue_permille);
-        let Some(limit) = snapshot.backends.get(at).and_then(|backend| backend.connections_max) else {
-            return queue.min(FULL_PERMILLE);
-        };
-        let tally = self.tallies.get(at).copied().unwrap_or_default();
-        // Without a report, what the other lcores have given it is as much as this one.
-        let connections = match load {
-            Some(load) => {
-                load.connections.saturating_add(tally.dispatched.saturating_mul(self.lcores.into()))
-            }
-            None => tally.connections.saturating_mul(self.lcores.into()),
-        };
-        let share = u64::from(connections) * u64::from(FULL_PERMILLE) / u64::from(limit.max(1));
-        u16::try_from(share).unwrap_or(FULL_PERMILLE).max(queue).min(FULL_PERMILLE)
-    }
-
-    fn is_full(&self, snapshot: &Snapshot, backend: BackendIndex, now: Micros) -> bool {
-        self.fullness_of(snapshot, backend, now) >= FULL_PERMILLE
+    fn fullness_at<'a>(&'a self, snapshot: &'a Snapshot, now: Micros) -> Fullness<'a> {
+        let Self { tallies, loads, lcores, .. } = self;
+        Fullness { backends: &snapshot.backends, tallies, loads, lcores: *lcores, now }
     }
 
     /// Returns how full the usable backends of a pool are on average, in thousandths; 0 for a pool without any.
@@ -346,14 +334,8 @@ impl Dispatcher {
         usable: &dyn Fn(BackendIndex) -> bool,
         now: Micros,
     ) -> u16 {
-        let Some(pool) = snapshot.pools.get(usize::from(pool.0)) else { return 0 };
-        let fullness = pool
-            .members
-            .iter()
-            .filter(|member| usable(member.backend))
-            .map(|member| u32::from(self.fullness_of(snapshot, member.backend, now)));
-        let (sum, count) = fullness.fold((0_u32, 0_u32), |(sum, count), each| (sum + each, count + 1));
-        sum.checked_div(count).and_then(|mean| u16::try_from(mean).ok()).unwrap_or(0)
+        let pool = snapshot.pools.get(usize::from(pool.0));
+        pool.map_or(0, |pool| self.fullness_at(snapshot, now).of_pool(&pool.members, usable))
     }
 
     /// Says whether a request is let in, and takes it out of its class's guarantee. A pool's fullness is found anew every 10 ms.

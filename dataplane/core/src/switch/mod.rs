@@ -13,12 +13,14 @@ mod dispatch;
 mod emit;
 mod error_page;
 mod forward;
+mod fullness;
 mod handshake;
 mod held;
 mod hold;
 mod icmp;
 mod outbox;
 mod reach;
+mod renewal;
 mod reprieve;
 mod request;
 mod settings;
@@ -33,6 +35,7 @@ pub use decide::Explanation;
 pub use dispatch::Why;
 pub use hold::{HEAD_BYTES_MAX, SEGMENT_COUNT_MAX};
 pub use outbox::{Learned, Outbox};
+pub use renewal::{Renewal, Retired, Update};
 pub use settings::{Backend, Inspect, Lcore, Network, Service, Settings, Snapshot};
 
 use crate::cookie::CookieJar;
@@ -191,17 +194,24 @@ impl Switch {
             lcore,
             settings,
         };
-        switch.take_snapshot(snapshot, now);
+        let renewal = Renewal::between(&switch.snapshot, &snapshot);
+        drop(switch.take_snapshot(Update::new(snapshot, renewal), now));
         Ok(switch)
     }
 
-    /// Takes what control published.
-    pub fn apply(&mut self, snapshot: Arc<Snapshot>, now: Micros) {
-        self.cookies.set_keys(&snapshot.keys);
-        self.take_snapshot(snapshot, now);
+    /// Takes what control published. Returns what is needed no more.
+    pub fn apply(&mut self, update: Update, now: Micros) -> Retired {
+        self.cookies.set_keys(&update.snapshot.keys);
+        self.take_snapshot(update, now)
     }
 
-    fn take_snapshot(&mut self, snapshot: Arc<Snapshot>, now: Micros) {
+    /// Returns what control published last.
+    pub const fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    fn take_snapshot(&mut self, update: Update, now: Micros) -> Retired {
+        let Update { snapshot, renewal } = update;
         let network = self.settings.network;
         self.paths = snapshot
             .backends
@@ -222,9 +232,9 @@ impl Switch {
                 Path { address, hop: self.neighbors.entry(via, now), on_link }
             })
             .collect();
-        self.dispatcher.take_snapshot(&self.snapshot, &snapshot);
+        let policies = self.dispatcher.renew(&snapshot, renewal);
         self.tag_keys = snapshot.keys.iter().map(|key| (key.id(), key.tag_key())).collect();
-        self.snapshot = snapshot;
+        Retired { snapshot: core::mem::replace(&mut self.snapshot, snapshot), policies }
     }
 
     /// Takes what the switch of another lcore learned.

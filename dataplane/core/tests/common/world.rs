@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baton_core::ids::{BackendIndex, PoolIndex};
 use baton_core::policy::{Conditions, PathMatch, Pool, Rule, Rules};
-use baton_core::switch::{Backend, FlowView, Learned, Service};
+use baton_core::switch::{Backend, FlowView, Learned, Renewal, Service, Update};
 use baton_core::{
     Counters, DropReason, Entropy, Event, Frame, Lcore, Micros, Network, Outbox, Settings, Snapshot, Switch,
     Verdict,
@@ -228,7 +228,8 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, snapshot: Snapshot) {
-        self.switch.apply(Arc::new(snapshot), self.now);
+        let renewal = Renewal::between(self.switch.snapshot(), &snapshot);
+        drop(self.switch.apply(Update::new(Arc::new(snapshot), renewal), self.now));
     }
 
     pub(crate) fn event(&self, event: Event) -> u64 {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use baton_core::ids::{BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
+use baton_core::policy::balance::PolicySettings;
 use baton_core::policy::{
     Action, Affinity, AnswerIndex, Class, Conditions, Content, HostMatch, Http, Load, Overload, PathMatch,
     Pool, Request, Rule, RuleAnswer, Rules,
@@ -302,6 +303,36 @@ fn a_full_backend_gets_nothing_while_another_has_room() {
     report(&mut world, &[Some(8), Some(500)]);
     let places: Vec<usize> = (20..28).map(|port| backend_for(&mut world, port, &get("/a"))).collect();
     assert_eq!(places.iter().filter(|place| **place == 0).count(), 2, "{places:?}");
+}
+
+#[test]
+fn turns_of_a_backend_that_was_full_are_not_saved_up() {
+    let mut limited = one_pool(Inspect::Http);
+    limited.pools[0].policy = PolicySettings::WeightedRoundRobin;
+    limited.backends[0].connections_max = Some(10);
+    let mut world = world_of(limited);
+    report(&mut world, &[Some(10), Some(0)]);
+    assert!((1..31).all(|port| backend_for(&mut world, port, &get("/a")) == 1));
+    world.now = world.now.plus(Micros::from_millis(100));
+    report(&mut world, &[Some(0), Some(0)]);
+    let places: Vec<usize> = (40..48).map(|port| backend_for(&mut world, port, &get("/a"))).collect();
+    for pair in places.chunks(2) {
+        assert_eq!(pair.iter().sum::<usize>(), 1, "one each of two: {places:?}");
+    }
+}
+
+#[test]
+fn turns_are_even_where_all_backends_are_full_and_one_is_guaranteed_its_rate() {
+    let mut limited = one_pool(Inspect::Http);
+    limited.pools[0].policy = PolicySettings::WeightedRoundRobin;
+    limited.backends.iter_mut().for_each(|backend| backend.connections_max = Some(10));
+    limited.classes = vec![Class { rate_per_s: Some(100), ..Class::default() }];
+    let mut world = world_of(limited);
+    report(&mut world, &[Some(10), Some(10)]);
+    let places: Vec<usize> = (1..9).map(|port| backend_for(&mut world, port, &get("/a"))).collect();
+    for pair in places.chunks(2) {
+        assert_eq!(pair.iter().sum::<usize>(), 1, "one each of two: {places:?}");
+    }
 }
 
 #[test]

@@ -16,5 +16,6 @@ mod page_ends;
 mod pages;
 mod reach;
 mod refusals;
+mod renewal;
 mod reuse;
 mod streams;

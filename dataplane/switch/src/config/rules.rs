@@ -38,6 +38,8 @@ pub(super) struct Terms<'a> {
     /// The places of the pools, in the order of the file.
     pub(super) pools: &'a [PoolIndex],
     pub(super) class_names: &'a Names<'a>,
+    /// By position in the configuration.
+    pub(super) classes: &'a [ClassIndex],
 }
 
 /// Checks the rules; those that are faulty are left out. Beside them are the answers they give.
@@ -68,8 +70,7 @@ pub(super) fn rules(raw: &[RawRule], terms: &Terms<'_>, findings: &mut Findings)
 fn class(entry: &RawRule, position: usize, terms: &Terms<'_>, findings: &mut Findings) -> Option<ClassIndex> {
     let Some(name) = &entry.class else { return Some(ClassIndex::default()) };
     let found = terms.class_names.find(name, &format!("rule[{position}].class"), findings)?;
-    // The first class is the one without a name; more classes than fit are a fault of their own.
-    Some(ClassIndex(u8::try_from(found + 1).unwrap_or(u8::MAX)))
+    terms.classes.get(usize::from(found)).copied()
 }
 
 /// Reads what becomes of the requests: exactly one thing.

@@ -51,7 +51,8 @@ pub(super) fn catalog(
     let backend_places = backend_places(&backends, &mut places, findings);
     let pools = pools(&raw.pool, &backend_names, &backends, &backend_places, findings);
     let pool_places = pool_places(&raw.pool, &mut places, findings);
-    let classes = classes(&raw.class, findings);
+    let former_classes = before.map(|before| before.classes.as_slice()).unwrap_or_default();
+    let (classes, class_places) = classes(&raw.class, former_classes, findings);
     let overload = overload(&raw.overload, findings);
     let terms = Terms {
         vips: &vips,
@@ -59,8 +60,11 @@ pub(super) fn catalog(
         pool_names: &pool_names,
         pools: &pool_places,
         class_names: &class_names,
+        classes: &class_places,
     };
     let (rules, answers) = rules(&raw.rule, &terms, findings);
+    // Rules that stay as they are stay the same ones: nobody compares them again.
+    let rules = before.map(|before| &before.rules).filter(|known| **known == rules).cloned().unwrap_or(rules);
     content_is_seen(&rules, &pools, &pool_places, &vips, findings);
     if !findings.faults.is_empty() {
         return None;

@@ -68,7 +68,8 @@ pub struct NamedPool {
 /// A service class with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedClass {
-    /// For rules and operators; empty for the class of rules that name none.
+    /// For rules and operators; empty for the class of rules that name none, and for one that has been taken out of the
+    /// configuration.
     pub name: String,
     /// How it is treated.
     pub class: Class,

@@ -84,7 +84,7 @@ fn action(action: Action, catalog: &Catalog) -> RuleAction {
     }
 }
 
-/// Lists the classes that have a name, in their configured order, given how many requests of each were let in and refused.
+/// Lists the classes that have a name, in the order of their places, given how many requests of each were let in and refused.
 pub(super) fn classes(catalog: &Catalog, counted: impl Fn(ClassIndex) -> (u64, u64)) -> Vec<Class> {
     let mut rules = vec![0; catalog.classes.len()];
     for rule in catalog.rules.iter() {
@@ -92,9 +92,8 @@ pub(super) fn classes(catalog: &Catalog, counted: impl Fn(ClassIndex) -> (u64, u
             *count += 1;
         }
     }
-    // The first is that of rules which name none.
-    let named = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).zip(rules).skip(1);
-    named
+    let all = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).zip(rules);
+    all.filter(|((_, named), _)| !named.name.is_empty())
         .map(|((index, named), rules)| {
             let (let_in, refused) = counted(index);
             Class {

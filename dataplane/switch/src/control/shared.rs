@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use baton_core::switch::{Renewal, Update};
 use handoff_proto::admin::EventKind;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -125,7 +126,13 @@ impl Shared {
     /// # Errors
     /// Everything that is wrong with what it would lead to; nothing has changed then.
     pub fn carry_out(&self, order: &Order) -> Result<Outcome, OrderFault> {
-        let adopt = |catalog: &Arc<Catalog>| self.with_roster(|roster| roster.adopt(Arc::clone(catalog)));
+        let adopt = |catalog: &Arc<Catalog>| {
+            let nobody = |_| false;
+            let (before, after) = (self.catalog().snapshot(nobody), catalog.snapshot(nobody));
+            // Before the lock is taken: this may take milliseconds for each lcore.
+            let renewals = self.mailboxes.iter().map(|_| Renewal::between(&before, &after)).collect();
+            self.with_renewed_roster(renewals, |roster| roster.adopt(Arc::clone(catalog)));
+        };
         let outcome = self.live.carry_out(order, self.clock().now(), adopt);
         match &outcome {
             Ok(Outcome { generation, changes, warnings }) => {
@@ -156,15 +163,25 @@ impl Shared {
         self.mailboxes.iter().map(Mailbox::news_lost).sum()
     }
 
-    /// Does something to the roster, then tells the lcores and the log what changed by it.
+    /// Does something to the roster, then tells the lcores and the log what changed by it. It must not change what the roster
+    /// goes by: that is for [`Shared::carry_out`].
     pub(super) fn with_roster<T>(&self, act: impl FnOnce(&mut Roster) -> T) -> T {
+        self.with_renewed_roster(Vec::new(), act)
+    }
+
+    /// Does something to the roster by which the lcores' memory begins anew as `renewals` say, of each in the order of their
+    /// numbers; without any it stays.
+    fn with_renewed_roster<T>(&self, renewals: Vec<Renewal>, act: impl FnOnce(&mut Roster) -> T) -> T {
         let mut roster = self.roster.lock();
         let outcome = act(&mut roster);
         let (changes, snapshot) = roster.settle();
         if let Some(snapshot) = snapshot {
             // Under the lock, so that a later snapshot cannot be overtaken by this one.
             let snapshot = Arc::new(snapshot);
-            self.mailboxes.iter().for_each(|mailbox| mailbox.publish(Arc::clone(&snapshot)));
+            let renewals = renewals.into_iter().chain(std::iter::repeat_with(Renewal::default));
+            for (mailbox, renewal) in self.mailboxes.iter().zip(renewals) {
+                mailbox.publish(Update::new(Arc::clone(&snapshot), renewal));
+            }
             self.counters.published.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(loads) = roster.loads_due(self.clock().now()) {
@@ -175,6 +192,7 @@ impl Shared {
             self.mailboxes.iter().for_each(|mailbox| mailbox.tell_session(session));
         }
         drop(roster);
+        self.mailboxes.iter().for_each(Mailbox::free_retired);
         changes.iter().for_each(|change| self.tell(change));
         outcome
     }

@@ -119,7 +119,10 @@ impl Sample {
                 name: backend.name,
             }
         });
-        let classes = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).map(|(index, named)| ClassSample {
+        // The first is that of rules which name none; further ones without a name are gone.
+        let classes = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes);
+        let classes = classes.filter(|(index, named)| index.0 == 0 || !named.name.is_empty());
+        let classes = classes.map(|(index, named)| ClassSample {
             name: named.name.clone(),
             let_in: observer.sum(|lcore| lcore.core.class(index).0),
             refused: observer.sum(|lcore| lcore.core.class(index).1),

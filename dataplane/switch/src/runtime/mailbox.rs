@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use baton_core::policy::balance::Tally;
 use baton_core::policy::{BackendIndex, Load};
-use baton_core::switch::{Explanation, FlowView, Learned, Snapshot};
+use baton_core::switch::{Explanation, FlowView, Learned, Retired, Update};
 use baton_core::wire::MacAddress;
 use crossbeam::queue::ArrayQueue;
 use handoff_proto::TlsSessionId;
@@ -26,6 +26,9 @@ pub const SESSIONS_COUNT_MAX: usize = 4096;
 const QUESTION_COUNT_MAX: usize = 4;
 /// How many changes of a tap may wait: one capture runs at a time, and another may begin where an lcore was slow to end the last.
 const TAP_CHANGE_COUNT_MAX: usize = 4;
+
+/// How many retired snapshots may wait for control to free them. At the limit the lcore does it itself.
+const RETIRED_COUNT_MAX: usize = 4;
 
 /// What control may ask an lcore. The room for the answer comes with the question, so that the lcore allocates nothing.
 #[derive(Debug)]
@@ -92,13 +95,14 @@ pub struct TapChange {
     pub reply: oneshot::Sender<Option<Arc<Tap>>>,
 }
 
-/// What others have for one lcore. Anybody puts in; only that lcore takes out.
+/// What others have for one lcore, and what it has for control. Anybody puts in; only that lcore takes out.
 #[derive(Debug)]
 pub struct Mailbox {
     /// Set when something was put in, so that the lcore, which looks every turn, mostly reads one word.
     rung: AtomicBool,
-    /// The latest only: an older one nobody took is worthless.
-    snapshot: ArrayQueue<Arc<Snapshot>>,
+    /// The latest only.
+    update: ArrayQueue<Update>,
+    retired: ArrayQueue<Retired>,
     questions: ArrayQueue<Question>,
     taps: ArrayQueue<TapChange>,
     steered: ArrayQueue<Frame>,
@@ -114,7 +118,8 @@ impl Default for Mailbox {
     fn default() -> Self {
         Self {
             rung: AtomicBool::new(false),
-            snapshot: ArrayQueue::new(1),
+            update: ArrayQueue::new(1),
+            retired: ArrayQueue::new(RETIRED_COUNT_MAX),
             questions: ArrayQueue::new(QUESTION_COUNT_MAX),
             taps: ArrayQueue::new(TAP_CHANGE_COUNT_MAX),
             steered: ArrayQueue::new(STEERED_COUNT_MAX),
@@ -128,10 +133,19 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Publishes a snapshot, in place of one that has not been taken yet.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.snapshot.force_push(snapshot);
+    /// Publishes a snapshot, in place of one that has not been taken yet. One thread at a time may do so.
+    pub fn publish(&self, update: Update) {
+        let update = match self.update.pop() {
+            Some(untaken) => update.in_place_of(untaken),
+            None => update,
+        };
+        self.update.force_push(update);
         self.ring();
+    }
+
+    /// Frees what the lcore needs no more.
+    pub fn free_retired(&self) {
+        while self.retired.pop().is_some() {}
     }
 
     /// Publishes what agents report, by backend, in place of what has not been taken yet.
@@ -212,8 +226,13 @@ pub struct Letters<'a> {
 
 impl Letters<'_> {
     /// Takes the latest snapshot.
-    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.mailbox.snapshot.pop()
+    pub fn update(&self) -> Option<Update> {
+        self.mailbox.update.pop()
+    }
+
+    /// Leaves it to control to free what is needed no more.
+    pub fn retire(&self, retired: Retired) {
+        drop(self.mailbox.retired.push(retired));
     }
 
     /// Takes the latest reports.
@@ -248,9 +267,9 @@ impl Letters<'_> {
 
     /// Leaves what was not taken, if anything, for the next turn.
     pub fn leave(self) {
-        let Mailbox { snapshot, questions, taps, steered, news, loads, sessions, .. } = self.mailbox;
+        let Mailbox { update, questions, taps, steered, news, loads, sessions, .. } = self.mailbox;
         let is_control_done =
-            snapshot.is_empty() && questions.is_empty() && taps.is_empty() && loads.is_empty();
+            update.is_empty() && questions.is_empty() && taps.is_empty() && loads.is_empty();
         if !(is_control_done && steered.is_empty() && news.is_empty() && sessions.is_empty()) {
             self.mailbox.ring();
         }

@@ -79,8 +79,8 @@ impl Seat {
     /// Takes in what others have for this lcore, a bounded amount of it.
     #[cold]
     fn open(&mut self, letters: &Letters<'_>, now: Micros, out: &mut Out<'_>) {
-        if let Some(snapshot) = letters.snapshot() {
-            self.switch.apply(snapshot, now);
+        if let Some(update) = letters.update() {
+            letters.retire(self.switch.apply(update, now));
         }
         if let Some(loads) = letters.loads() {
             self.switch.take_loads(loads);

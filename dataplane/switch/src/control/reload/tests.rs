@@ -226,6 +226,35 @@ fn a_backend_with_another_address_is_another_backend() {
 }
 
 #[test]
+fn a_class_keeps_its_place_and_so_its_counts() {
+    let mut world = World::start(USUAL);
+    let mut names_with = |classes: &[&str]| {
+        let class = |name: &&str| format!("[[class]]\nname = \"{name}\"\n");
+        // The rule is of the last one.
+        let last = classes.last().map_or_else(String::new, |name| format!("[[rule]]\nclass = \"{name}\""));
+        let rules = if last.is_empty() { USUAL.to_owned() } else { USUAL.replacen("[[rule]]", &last, 1) };
+        let sections: String = classes.iter().map(class).collect();
+        world.apply(&[&rules, "\n", &sections].concat());
+        let catalog = Arc::clone(&world.live.running().config.catalog);
+        let names: Vec<String> = catalog.classes.iter().map(|named| named.name.clone()).collect();
+        let of_rule = catalog.rules.iter().next().map(|rule| usize::from(rule.class.0));
+        assert_eq!(names[of_rule.expect("a rule")], *classes.last().unwrap_or(&""));
+        names
+    };
+    assert_eq!(names_with(&["gold", "tin"]), ["", "gold", "tin"]);
+    assert_eq!(names_with(&["new", "tin", "gold"]), ["", "gold", "tin", "new"]);
+    assert_eq!(names_with(&["tin"]), ["", "", "tin", ""], "those behind it stay where they are");
+    assert_eq!(names_with(&["brass", "tin"]), ["", "", "tin", "", "brass"]);
+    assert_eq!(names_with(&[]), ["", "", "", "", ""]);
+    // All 63 that may be find a place, whoever was there before.
+    let many: Vec<String> = (0..63).map(|number| format!("c{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let names = names_with(&many);
+    assert_eq!(names.len(), 64);
+    assert!(many.iter().all(|name| names.iter().filter(|known| known == name).count() == 1), "{names:?}");
+}
+
+#[test]
 fn a_pool_keeps_its_place_and_leaves_it_empty() {
     let mut world = World::start(USUAL);
     let pools = |world: &World| -> Vec<(String, usize)> {
