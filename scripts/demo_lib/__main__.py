@@ -2,22 +2,17 @@
 
 import argparse
 import json
-import os
-import platform
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from lab_lib import Lab, LabError, load
+from lab_lib.console import Progress, leave_when_told, machine, machine_text, run_script
 from lab_lib.content import SIZES
 from lab_lib.system import require_root
 
 from . import report, transfers
 
-SCRIPTS = Path(__file__).resolve().parents[1]
 TARGETS = ("direct", "baton", "haproxy")
 LOAD_FILES = ("1k", "64k", "1m")
 PREFIX = "batondemo"
@@ -44,25 +39,6 @@ def _arguments():
     if options.seconds < 1 or options.rounds < 1 or options.connections < 1:
         parser.error("--seconds, --rounds and --connections: at least 1")
     return options
-
-
-class Progress:
-    """Prints what is being done, with the time since the start."""
-
-    def __init__(self):
-        self._start = time.monotonic()
-
-    def step(self, text):
-        print(f"\n[{time.monotonic() - self._start:5.0f} s] {text}", flush=True)
-
-    def __call__(self, text):
-        print(f"          {text}", flush=True)
-
-
-def _script(name, *arguments):
-    result = subprocess.run([SCRIPTS / name, *arguments])
-    if result.returncode != 0:
-        raise LabError(f"scripts/{name} failed (exit status {result.returncode})")
 
 
 def _load_cells(lab, options, progress):
@@ -96,18 +72,10 @@ def _sample_cells(lab, options, progress, ways, rounds, seconds):
     return samples
 
 
-def _machine():
-    commit = subprocess.run(["git", "-C", SCRIPTS, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    with open("/proc/cpuinfo") as file:
-        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return {"commit": commit.stdout.strip() or None, "kernel": platform.release(), "cpus": os.cpu_count(),
-            "cpu": models[0] if models else platform.machine()}
-
-
 def _show(lab, options, progress, directory):
     """The demonstration on a lab that is up; returns its results."""
     with_baton = "baton" in options.targets
-    result = {"machine": _machine(), "transfers": [], "database": None, "client_address_seen": not with_baton,
+    result = {"machine": machine(), "transfers": [], "database": None, "client_address_seen": not with_baton,
               "load": []}
     if with_baton:
         progress.step("files through the VIP: bytes, server, and who the server thinks is asking")
@@ -142,10 +110,8 @@ def _conclude(result):
     """Print the tables and the verdict; returns the exit status."""
     if result["transfers"]:
         print("\nFiles through the VIP\n" + report.transfer_table(result["transfers"]))
-    machine = result["machine"]
-    print(f"\nLoad: requests/s and latency (p50/p99), medians of the rounds, their least and most in parentheses"
-          f"\n({machine['cpus']} CPUs, {machine['cpu']}, shared by clients, balancer and servers; Linux "
-          f"{machine['kernel']}; commit {machine['commit']})\n" + report.speed_table(result["load"]))
+    print("\nLoad: requests/s and latency (p50/p99), medians of the rounds, their least and most in parentheses\n"
+          + machine_text(result["machine"]) + "\n" + report.speed_table(result["load"]))
     costs = report.cost_table(result["load"])
     if costs:
         print("\nWhat a request costs the balancer (runs of their own, its frames worked on by another CPU): CPU time of "
@@ -160,24 +126,18 @@ def _conclude(result):
     return 1 if broken else 0
 
 
-def _interrupted(number, _frame):
-    # Leave by way of the exception handlers, so that the lab is taken down.
-    raise SystemExit(128 + number)
-
-
 def main():
     """Exit status: 0 all claims hold, 1 not, 2 wrong usage."""
     options = _arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    leave_when_told()
     progress = Progress()
     try:
         require_root()
         progress.step("what is needed from the distribution")
-        _script("install")
+        run_script("install")
         if "baton" in options.targets and not options.bin_dir:
             progress.step("building (some minutes the first time)")
-            _script("build")
+            run_script("build")
         lab = Lab(options.prefix, bin_dir=options.bin_dir, say=progress)
         progress.step("a lab: two clients behind a router, switch, three backends, a management network")
         result = _show_in_lab(lab, options, progress)

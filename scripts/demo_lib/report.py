@@ -1,5 +1,7 @@
 """What the demonstration claims, whether it holds, and the table it ends with."""
 
+from lab_lib.console import aligned
+
 # Bytes the switch may receive per byte of response, close and keep-alive alike. Backends keep TSO in the
 # lab, so acknowledgements are few; what is left is handshake, request and those.
 BYTES_RATIO_MAX = {"64k": 0.03, "1m": 0.01}
@@ -94,13 +96,6 @@ def cost_table(load):
     head = [*(f"{NAMES[b]} CPU us" for b in balancers), *(["HAProxy/Baton"] if len(balancers) == 2 else []),
             *("Baton busy us" for b in balancers if b == "baton"), *(f"{NAMES[b]} bytes" for b in balancers)]
     return _table(load, head, columns)
-
-
-def aligned(lines):
-    """Rows of strings as text with columns set to the right, a rule under the first."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = ["  ".join(value.rjust(width) for value, width in zip(line, widths)) for line in lines]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
 
 
 def transfer_table(transfers):

@@ -8,7 +8,7 @@ from pathlib import Path
 from .system import LabError
 from .topology import VIP
 
-_REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
+REPORT_SCRIPT = Path(__file__).with_name("wrk_report.lua")
 # All three ways lead to one and the same nginx: the rule for /files/ picks the first backend.
 SERVER = "backend1"
 MODES = ("close", "keep-alive")
@@ -85,9 +85,12 @@ def _switch_busy_us(lab):
     return float(sum(lcore["busy_us"] for lcore in lcores))
 
 
-def run_wrk(lab, client, url, *, seconds, connections, close):
-    """Run wrk on a client; returns what wrk_report.lua wrote, with `errors` as a dictionary by kind."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", _REPORT_SCRIPT]
+def run_wrk(lab, client, url, *, seconds, connections, close, script=REPORT_SCRIPT):
+    """Run wrk on a client; returns what wrk_report.lua wrote, with `errors` as a dictionary by kind.
+
+    `script`: one that loads wrk_report.lua and makes requests of its own.
+    """
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", script]
     if close:
         argv += ["-H", "Connection: close"]
     output = lab.run(client, [*argv, url], timeout_s=seconds + 60).stdout

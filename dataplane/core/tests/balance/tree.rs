@@ -154,7 +154,6 @@ fn a_hot_subtree_is_taken_apart_and_a_cold_one_is_whole_again() {
         pool.now = pool.now.plus(INTERVAL);
         seen.len()
     };
-    assert_eq!(servers(&hot), 1, "one subtree, one member");
     servers(&hot);
     assert_eq!(servers(&hot), 4, "too much for one");
     let mixed: Vec<String> = hot[..2].iter().cloned().chain(site(500, 4)).collect();
@@ -162,6 +161,26 @@ fn a_hot_subtree_is_taken_apart_and_a_cold_one_is_whole_again() {
         servers(&mixed);
     }
     assert_eq!(servers(&hot), 1, "nothing much for long");
+}
+
+/// A site below one directory: no measured interval is waited for until it is shared out.
+#[test]
+fn what_lies_in_one_subtree_is_taken_apart_as_soon_as_that_can_be_known() {
+    let paths: Vec<String> = (0..1000).map(|number| format!("/site/en/{}/{number}", number % 100)).collect();
+    let mut pool = Pool::new(&racc(vec![]), &[1; 4]);
+    let mut counts = |requests: usize| {
+        let mut counts = vec![0; 4];
+        for round in 0..requests {
+            counts[pool.give(Ask { path: Some(&paths[round % paths.len()]), ..ASK }).0] += 1;
+        }
+        counts.sort_unstable();
+        counts
+    };
+    // 100 requests a member say something, and there are two levels above what can be shared out.
+    assert_eq!(counts(399), [0, 0, 0, 399]);
+    counts(601);
+    let then = counts(4000);
+    assert!(then.iter().all(|count| is_near(*count, 1000, 50)), "{then:?}");
 }
 
 #[test]

@@ -36,10 +36,16 @@ impl Average {
         self.at(interval).earlier
     }
 
-    /// Corrects what was measured, for what is now elsewhere.
-    fn correct(&mut self, interval: u64, change: impl FnOnce(u64) -> u64) {
+    /// What it is so far in this interval.
+    pub(super) fn so_far(self, interval: u64) -> u64 {
+        self.at(interval).current
+    }
+
+    /// Corrects what was measured, for what is now elsewhere; in the first interval what there is so far.
+    fn correct(&mut self, interval: u64, is_first: bool, change: impl FnOnce(u64) -> u64) {
         *self = self.at(interval);
-        self.earlier = change(self.earlier);
+        let sum = if is_first { &mut self.current } else { &mut self.earlier };
+        *sum = change(*sum);
     }
 }
 
@@ -78,26 +84,32 @@ impl Shares {
         }
     }
 
+    /// Says whether nothing was measured yet: nothing was asked for before this interval.
+    pub(super) fn is_first(&self, interval: u64) -> bool {
+        self.total.measured(interval) == 0
+    }
+
     /// Notes that a subtree belongs to another member from now on.
     pub(super) fn transfer(&mut self, from: usize, to: usize, interval: u64, load: u64) {
         if let Some(share) = self.members.get_mut(from) {
-            share.correct(interval, |earlier| earlier.saturating_sub(load));
+            share.correct(interval, false, |earlier| earlier.saturating_sub(load));
         }
         if let Some(share) = self.members.get_mut(to) {
-            share.correct(interval, |earlier| earlier.saturating_add(load));
+            share.correct(interval, false, |earlier| earlier.saturating_add(load));
         }
     }
 
     /// Notes that a subtree belongs to all members from now on, in parts that are not known yet.
     pub(super) fn spread(&mut self, view: &View<'_>, from: usize, interval: u64, load: u64) {
         let weights = u128::from(self.weights);
+        let is_first = self.is_first(interval);
         for (share, member) in self.members.iter_mut().zip(view.members) {
             let part = u128::from(load) * u128::from(member.weight) / weights;
-            share
-                .correct(interval, |earlier| earlier.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)));
+            let part = u64::try_from(part).unwrap_or(u64::MAX);
+            share.correct(interval, is_first, |sum| sum.saturating_add(part));
         }
         if let Some(share) = self.members.get_mut(from) {
-            share.correct(interval, |earlier| earlier.saturating_sub(load));
+            share.correct(interval, is_first, |sum| sum.saturating_sub(load));
         }
     }
 
@@ -117,16 +129,23 @@ impl Shares {
         with_it.cmp(Score::of(of(owner), owners)).is_lt().then_some(to)
     }
 
-    /// Says whether a subtree of such a load is to be taken apart, or to stay so.
+    /// Says whether a subtree of such a load is to be taken apart, or to stay so. In the first interval it goes by what there is so
+    /// far: all that is asked for may lie in one subtree.
     pub(super) fn is_too_large(&self, load: u64, is_apart: bool, interval: u64) -> bool {
         let parts = if is_apart { APART_MIN } else { WHOLE_MAX };
         let members = u64::try_from(self.members.len()).unwrap_or(u64::MAX);
-        self.says_anything(interval)
-            && load.saturating_mul(parts).saturating_mul(members) > self.total.measured(interval)
+        let is_first = self.is_first(interval);
+        let total = if is_first { self.total.so_far(interval) } else { self.total.measured(interval) };
+        self.is_enough(total) && load.saturating_mul(parts).saturating_mul(members) > total
     }
 
     fn says_anything(&self, interval: u64) -> bool {
+        self.is_enough(self.total.measured(interval))
+    }
+
+    /// Says whether so much says anything of the members' shares.
+    fn is_enough(&self, total: u64) -> bool {
         let members = u64::try_from(self.members.len()).unwrap_or(u64::MAX);
-        self.total.measured(interval) >= members.saturating_mul(REQUESTS_MIN * REQUEST)
+        total >= members.saturating_mul(REQUESTS_MIN * REQUEST)
     }
 }

@@ -1,0 +1,1 @@
+"""Compares the dispatching policies under one workload."""
