@@ -12,7 +12,7 @@ use common::bench::*;
 use common::net::*;
 use common::wire::*;
 use common::*;
-use handoff_agent::bpf::abi::{Record, Traffic};
+use handoff_agent::bpf::abi::{RECORD_SELF_TEST, Record, Traffic};
 use handoff_agent::bpf::{Maps, PROGRAM_EGRESS, PROGRAM_INGRESS, watch_sockets};
 use handoff_agent::load::{LoadMeter, Servers, Tree, begin_counting};
 use handoff_agent::sys::clock;
@@ -121,6 +121,24 @@ fn whoever_speaks_long_after_being_asked_does_not_answer() {
         assert!(answers == 0 || (ago_us..ago_us + 1_000_000).contains(&took), "{took}");
         let record = maps.record(&client.tuple).expect("readable").expect("there");
         assert_eq!(record.asked_us, 0, "an acknowledgment is no answer, the first byte is");
+    }
+}
+
+/// The agent's own connection is no client's, whichever way its packets go.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn what_servers_say_to_the_self_test_is_not_counted() {
+    let programs = bench();
+    let maps = programs.maps();
+    let client = Client::new(40_000);
+    for (flags, packets) in [(RECORD_SELF_TEST, 0), (0, 2)] {
+        maps.set_record(&client.tuple, &Record { generation: 1, state: 2, flags, ..Record::default() })
+            .expect("writable");
+        let before = traffic(maps);
+        for payload in [&b""[..], b"220 ready\r\n"] {
+            run_in(&programs, PROGRAM_EGRESS, &reply_frame(&client, payload));
+        }
+        assert_eq!(traffic(maps).packets_out - before.packets_out, packets, "flags {flags}");
     }
 }
 
