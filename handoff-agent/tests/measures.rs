@@ -12,7 +12,7 @@ use common::bench::*;
 use common::net::*;
 use common::wire::*;
 use common::*;
-use handoff_agent::bpf::abi::{Record, Traffic};
+use handoff_agent::bpf::abi::{RECORD_SELF_TEST, Record, Traffic};
 use handoff_agent::bpf::{Maps, PROGRAM_EGRESS, PROGRAM_INGRESS, watch_sockets};
 use handoff_agent::load::{LoadMeter, Servers, Tree, begin_counting};
 use handoff_agent::sys::clock;
@@ -121,6 +121,24 @@ fn whoever_speaks_long_after_being_asked_does_not_answer() {
         assert!(answers == 0 || (ago_us..ago_us + 1_000_000).contains(&took), "{took}");
         let record = maps.record(&client.tuple).expect("readable").expect("there");
         assert_eq!(record.asked_us, 0, "an acknowledgment is no answer, the first byte is");
+    }
+}
+
+/// The agent's own connection is no client's, whichever way its packets go.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn what_servers_say_to_the_self_test_is_not_counted() {
+    let programs = bench();
+    let maps = programs.maps();
+    let client = Client::new(40_000);
+    for (flags, packets) in [(RECORD_SELF_TEST, 0), (0, 2)] {
+        maps.set_record(&client.tuple, &Record { generation: 1, state: 2, flags, ..Record::default() })
+            .expect("writable");
+        let before = traffic(maps);
+        for payload in [&b""[..], b"220 ready\r\n"] {
+            run_in(&programs, PROGRAM_EGRESS, &reply_frame(&client, payload));
+        }
+        assert_eq!(traffic(maps).packets_out - before.packets_out, packets, "flags {flags}");
     }
 }
 
@@ -350,4 +368,31 @@ fn the_load_of_a_host_is_told_with_what_can_be_known_of_it() {
     // No interface, no numbers of it.
     let mut load = LoadMeter::new(maps, &servers, "data9", vec![vip()], false);
     assert_eq!((load.read().rx_bytes, load.read().tx_bytes), (None, None));
+}
+
+/// What a group used is a share of what it may use. On a host whose processors cannot be counted, nobody knows that.
+#[test]
+#[ignore = "needs root and BPF: scripts/test runs it"]
+fn a_share_of_an_unknown_number_of_processors_is_not_told() {
+    let wire = Wire::new();
+    let dir = std::env::temp_dir().join(format!("agt-measures-{}", std::process::id()));
+    let (group, proc) = (dir.join("group"), dir.join("proc"));
+    [&group, &proc].into_iter().for_each(|dir| std::fs::create_dir_all(dir).expect("writable"));
+    let uses = |used_us: u64| {
+        std::fs::write(group.join("cpu.stat"), format!("usage_usec {used_us}\n")).expect("writable");
+    };
+    uses(0);
+    let servers = Servers::new(Tree::below(&dir), Some(group.clone()), vec![vip()]);
+    servers.look(&[]);
+    let mut load = LoadMeter::new(wire.programs.maps(), &servers, "data0", vec![vip()], false);
+    let mut share = |used_us| {
+        uses(used_us);
+        thread::sleep(Duration::from_millis(60)); // asked at once, it says what it said
+        load.read().server_cpu_permille
+    };
+    assert_eq!([share(1_000), share(2_000)], [None, None], "there is no proc/stat");
+    std::fs::write(proc.join("stat"), "cpu  1 0 1 1 1 0 0 0 0 0\ncpu0 1\ncpu1 1\n").expect("writable");
+    assert_eq!(share(3_000), None, "not since before");
+    assert_eq!(share(u64::MAX / 2), Some(1_000));
+    std::fs::remove_dir_all(&dir).expect("ours");
 }

@@ -58,6 +58,7 @@ fn a_named_session_is_learned_whatever_else_the_hello_says() {
     let programs = bench();
     let with = |extensions| ServerHello { extensions, ..ServerHello::named(32) };
     let many = |count| Some(vec![extension(65_000, &[1; 3]); count]);
+    let renewing = || with(Some(vec![extension(35, &[])]));
     let certificate = message(11, &[7; 900]);
     for (what, hello, said) in [
         ("as nginx says it", ServerHello::named(32), ServerHello::named(32).record()),
@@ -69,6 +70,11 @@ fn a_named_session_is_learned_whatever_else_the_hello_says() {
             "TLS 1.0",
             ServerHello { version: [3, 1], ..ServerHello::named(32) },
             ServerHello { version: [3, 1], ..ServerHello::named(32) }.record(),
+        ),
+        (
+            "the client's own id, repeated with a ticket that is renewed (RFC 5077, section 3.4)",
+            renewing(),
+            renewing().record(),
         ),
         ("more records behind it", ServerHello::named(32), {
             [ServerHello::named(32).record(), record(&certificate), record(&message(14, &[]))].concat()

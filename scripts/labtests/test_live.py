@@ -2,13 +2,10 @@
 
 import json
 import threading
-import time
 from collections import Counter
 
 from dispatching import BACKENDS, OWN, applied, apply, pool_of_all, usable
 from helpers import ask, counters, eventually, flow_of, get, grown, read_to_end, request, told
-
-from lab_lib.topology import VIP
 
 RELOADS = 100
 
@@ -115,29 +112,6 @@ def test_changes_are_told_in_order(dispatch_lab):
     events = told(lab, "events", "--after", str(newest))["events"]
     assert [event["number"] for event in events] == sorted(event["number"] for event in events)
     assert "backend1" in json.dumps(events), events
-
-
-def test_a_capture_shows_both_sides_of_the_switch(dispatch_lab):
-    """The client's segments as they came, and as they went on: once in the tunnel, once as they are."""
-    lab = dispatch_lab
-    path = lab.run_dir / "captured.pcap"
-    address = lab.address_of("client1")
-    writer = lab.popen("switch", [lab.bin_dir / "batonctl", "--socket", lab.admin_socket, "capture", address,
-                                  "-w", path, "--frames", "6", "--seconds", "10"])
-    time.sleep(0.5)
-    assert get(lab, "/who").status == 200
-    writer.wait(timeout=15)
-    listed = lab.run("switch", ["tcpdump", "-nr", path]).stdout.splitlines()
-    assert len(listed) >= 4, listed
-    assert any(f"{VIP}.80: Flags [S]" in line for line in listed), listed
-    assert any(".7171: UDP" in line for line in listed), listed
-
-
-def test_top_prints_a_view(dispatch_lab):
-    lab = dispatch_lab
-    with Load(lab, clients=1):
-        view = lab.batonctl("top", "--once", "--interval", "0.5").stdout
-    assert all(name in view for name in BACKENDS), view
 
 
 def test_an_open_connection_is_told_with_its_backend(dispatch_lab):

@@ -5,14 +5,18 @@ import ssl
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from dispatching import BACKENDS, TLS_NAME, applied, pool_of_all, usable
-from helpers import counters, eventually, get, grown, told
+from helpers import answer_of, counters, eventually, get, grown, read_to_end, request, told
 
 from lab_lib.topology import TLS_PORT, VIP
 
 REQUESTS = 120
+STICKY_BY_SESSION = {"pool": [{"name": "plain", "backends": list(BACKENDS)},
+                              {"name": "tls", "backends": list(BACKENDS), "sticky": "tls-session"}],
+                     "rule": [{"vip": TLS_NAME, "pool": "tls"}, {"pool": "plain"}]}
 
 
 def served(lab, paths, *, at_a_time=1, **options):
@@ -164,40 +168,72 @@ def test_overload_refuses_the_lowest_class_first(dispatch_lab):
 
 
 def test_a_resumed_tls_session_reaches_the_server_that_made_it(dispatch_lab):
-    """TLS 1.2 without tickets: the agent learns the id from the ServerHello."""
+    """TLS 1.2 without tickets: the agent learns the id from the ServerHello. Each session is made while the server its
+    client's address belongs to drains: later, by the address alone, nobody would find who made it."""
     lab = dispatch_lab
-    sticky = {"pool": [{"name": "plain", "backends": list(BACKENDS)},
-                       {"name": "tls", "backends": list(BACKENDS), "sticky": "tls-session"}],
-              "rule": [{"vip": TLS_NAME, "pool": "tls"}, {"pool": "plain"}]}
-    with applied(lab, sticky):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with applied(lab, STICKY_BY_SESSION):
+        context = tls_context()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_TICKET
         before = counters(lab)
+        (owner, _), _ = over_tls(lab, context)
+        learned(lab, before, 1)
         for _ in range(4):
-            backend, session, _ = over_tls(lab, context)
-            eventually(lambda: grown(lab, before).get("sessions_learned", 0) > 0, timeout_s=2, what="the id is learned")
+            before = counters(lab)
+            with drained(lab, owner):
+                (maker, resumed), session = over_tls(lab, context)
+            assert maker != owner and not resumed
+            learned(lab, before, 1)
             for _ in range(4):
-                again, session, resumed = over_tls(lab, context, session)
-                assert resumed and again == backend
-        after = grown(lab, before)
-        assert after["sessions_found"] >= 16, after
-        new = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        new.check_hostname, new.verify_mode = False, ssl.CERT_NONE
+                assert over_tls(lab, context, session)[0] == (maker, True)
+            assert over_tls(lab, context)[0] == (owner, False), "without a session, the address decides"
+            learned(lab, before, 6)
+            after = grown(lab, before)
+            assert (after["sessions_found"], after["sessions_unknown"]) == (4, 2), after
+
+
+def test_tls_1_3_clients_keep_to_the_server_their_address_belongs_to(dispatch_lab):
+    """Each shows an id, as browsers do: it stands for nothing."""
+    lab = dispatch_lab
+    with applied(lab, STICKY_BY_SESSION):
         before = counters(lab)
-        assert len({over_tls(lab, new)[0] for _ in range(6)}) == 1, "TLS 1.3: by the client's address"
-        assert grown(lab, before)["sessions_unknown"] == 6
+        assert len({over_tls(lab, tls_context())[0] for _ in range(6)}) == 1
+        after = grown(lab, before)
+        assert after["sessions_unknown"] == 6 and "sessions_learned" not in after, after
+
+
+def tls_context():
+    """A client that takes the lab's own certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+@contextmanager
+def drained(lab, backend):
+    """Within, a backend gets nothing new."""
+    lab.batonctl("backends", "drain", backend)
+    try:
+        yield
+    finally:
+        lab.batonctl("backends", "enable", backend)
+        usable(lab)
+
+
+def learned(lab, before, count):
+    """Wait until so many sessions were learned since `before`: one by each handshake."""
+    def so_many():
+        return grown(lab, before).get("sessions_learned", 0) == count
+    eventually(so_many, timeout_s=2, what=lambda: f"{count} ids are learned: {grown(lab, before)}")
 
 
 def over_tls(lab, context, session=None):
-    """A request over TLS; returns who answered, the session, and whether it was a resumed one."""
+    """A request over TLS; returns who answered and whether a session was resumed, and the session."""
     with lab.connect("client1", port=TLS_PORT) as plain, context.wrap_socket(plain, session=session) as connection:
-        connection.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        data = b""
-        while received := connection.recv(65536):
-            data += received
-        return data.split(b"\r\n\r\n")[1].decode().strip(), connection.session, connection.session_reused
+        connection.sendall(request("/who", close=True))
+        answer = answer_of(read_to_end(connection))
+        assert answer.status == 200
+        return (answer.backend, connection.session_reused), connection.session
 
 
 def test_the_second_vip_is_there(dispatch_lab):

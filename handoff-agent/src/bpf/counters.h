@@ -68,9 +68,9 @@
 	X(self_test, "messages of the self-test, also counted by what ended them") \
 	X(self_test_assigned, "handoffs of the self-test the kernel accepted") \
 	X(self_test_born, "handoffs of the self-test that became sockets") \
-	X(sessions_named, "TLS sessions servers named in a ServerHello, given to the agent") \
+	X(sessions_named, "TLS sessions servers named in a ServerHello, begun or resumed, given to the agent") \
 	X(sessions_lost, "TLS sessions servers named that the agent did not fetch in time") \
-	X(sessions_unnamed, "ServerHellos that name no session to come back to: with tickets, or of TLS 1.3") \
+	X(sessions_unnamed, "ServerHellos that name no session to come back to: of a new session with a ticket, or of TLS 1.3") \
 	X(sessions_unread, "ServerHellos not whole in the server's first segment, or not of a form that can be read") \
 	X(internal, "dropped: a BPF helper failed where it should not")
 

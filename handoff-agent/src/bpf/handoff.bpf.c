@@ -306,9 +306,11 @@ int baton_egress(struct __sk_buff *skb)
 	record = bpf_map_lookup_elem(&records, &flow);
 	if (record)
 		note_birth(&flow, record);
+	if (record && record->flags & RECORD_SELF_TEST)
+		return VERDICT_NEXT; /* no client's: neither are its packets counted that come in */
 	payload = payload_of(skb, &start.ip, &start.tcp);
 	count_out(vip, record, payload, packets_of(skb));
-	if (record && payload && !(record->flags & (RECORD_SPOKEN | RECORD_SELF_TEST))) {
+	if (record && payload && !(record->flags & RECORD_SPOKEN)) {
 		record->flags |= RECORD_SPOKEN;
 		learn_session(skb, &flow, OUTER_AT + ip_header + (start.tcp.offset >> 4) * 4, payload);
 	}

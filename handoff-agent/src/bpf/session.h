@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * TLS sessions a client can come back to by their id: those a ServerHello up to TLS 1.2 names (RFC 5246, sections 6.2.1
- * and 7.4.1.3) at the very beginning of what the server says. TLS 1.3 repeats what the client made up (RFC 8446, section
- * 4.1.3), and servers that give tickets name no session (RFC 5077, section 3.4).
+ * and 7.4.1.3) at the very beginning of what the server says. The id is the server's own, of a session it has begun to
+ * keep; or the client's, repeated because the server resumes what it stands for: a session it keeps, or a ticket beside
+ * which the client sent an id it made up (RFC 5077, section 3.4). Only the ClientHello would tell these apart, which is
+ * gone by then, and whoever has the id is well sent to this server in each case. Clients that make up another id each time
+ * never come back by it.
+ *
+ * TLS 1.3 repeats what the client made up, whether anything is resumed or not (RFC 8446, section 4.1.3), and a server that
+ * gives a ticket with a new session names none (RFC 5077, section 3.4).
  *
  * Not read: a ServerHello that goes on in another TLS record or another segment, or has more than TLS_EXTENSIONS_MAX
  * extensions. Nothing of it is believed to be longer than the packet.

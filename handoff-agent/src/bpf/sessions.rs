@@ -23,6 +23,8 @@ pub struct NamedSession {
 pub struct SessionRing<'a> {
     map: &'a MapHandle,
     ring: RingBuffer<'static>,
+    /// Where the ring's callback leaves what [`SessionRing::take`] is fetching, and empty between calls: what waits, waits in the
+    /// ring. Nobody contends for the lock; it is there because the callback must own its end of it, and may change threads.
     fetched: Arc<Mutex<Vec<NamedSession>>>,
 }
 

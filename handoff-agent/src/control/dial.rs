@@ -152,6 +152,7 @@ impl Dialer<'_> {
                 }
             }
             if let Some(ring) = ring {
+                // What was taken when the connection breaks is lost: these clients' next handshakes are full ones.
                 for named in self.by_vip(&ring.take(SESSIONS_MAX)?) {
                     if let Some(bytes) = session.sessions(named)? {
                         stream.write_all(&bytes)?;

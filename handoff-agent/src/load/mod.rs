@@ -99,29 +99,28 @@ impl<'a> LoadMeter<'a> {
         load
     }
 
-    /// Notes how busy the host's processors were; returns how many there are.
-    fn host_share(&mut self, load: &mut Load) -> u64 {
+    /// Notes how busy the host's processors were; returns how many there are, if that can be read.
+    fn host_share(&mut self, load: &mut Load) -> Option<u64> {
         let stat = self.servers.tree().text("proc/stat");
         let now = stat.as_deref().and_then(CpuTime::of_stat);
         load.cpu_busy_permille = self.host.zip(now).and_then(|(before, now)| now.busy_permille_since(before));
         self.host = now;
-        now.map_or(1, |now| now.processors)
+        now.map(|now| now.processors)
     }
 
     /// Notes what the servers' control group used and waited for.
-    fn servers_share(&mut self, now: Instant, processors: u64, load: &mut Load) {
+    fn servers_share(&mut self, now: Instant, processors: Option<u64>, load: &mut Load) {
         let group = self.servers.cgroup();
         let used =
-            group.as_ref().and_then(|group| Some((now, group.used_us()?, group.milli_cpus(processors))));
+            group.as_ref().and_then(|group| Some((now, group.used_us()?, group.milli_cpus(processors?))));
         load.server_cpu_permille =
             self.used.zip(used).and_then(|((then, before, _), (_, after, milli_cpus))| {
                 processors::used_permille(after.checked_sub(before)?, now.duration_since(then), milli_cpus)
             });
         self.used = used;
-        let text = group.and_then(|group| group.memory_pressure()).or_else(|| {
+        load.memory_pressure_permille = group.and_then(|group| group.memory_pressure()).or_else(|| {
             let host = self.servers.tree().text("proc/pressure/memory")?;
             pressure::some_avg10_permille(&host)
         });
-        load.memory_pressure_permille = text;
     }
 }
