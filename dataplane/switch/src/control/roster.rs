@@ -281,7 +281,7 @@ impl Roster {
             member.standing = standing;
             member.load = Some(report.load);
             member.health = Some(health);
-            member.measured = Some(load_of(&report.load, now));
+            member.measured = load_of(&report.load, now);
             member.unfit = unfit;
         });
         self.loads.is_there = true;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use baton_core::policy::{BackendIndex, PoolIndex};
-use handoff_proto::control::{CONTROL_VERSION, Load, Report, VipHealth};
+use handoff_proto::control::{CONTROL_VERSION, Load, Rate, Report, VipHealth};
 use handoff_proto::keys::key_file_text;
 use handoff_proto::{KeyId, Vip};
 use proptest::prelude::*;
@@ -121,8 +121,12 @@ impl World {
     }
 
     fn report(&mut self, session: u64, index: BackendIndex) -> Result<(), ReportFault> {
+        let rate = Rate { bytes_per_s: 0, packets_per_s: 0 };
+        self.report_load(session, index, Load { established: Some(0), rate: Some(rate), ..Load::default() })
+    }
+
+    fn report_load(&mut self, session: u64, index: BackendIndex, load: Load) -> Result<(), ReportFault> {
         let health = vec![VipHealth { vip: WEB, healthy: true, why: None }];
-        let load = Load::default();
         let report = Report { number: 0, ready: true, reasons: Vec::new(), health, load };
         self.roster.report(index, SessionId(session), &report, self.now)
     }
@@ -513,6 +517,10 @@ fn the_lcores_are_told_of_loads_as_often_as_is_worth_it() {
     assert!(world.roster.loads_due(later(100)).is_none(), "nothing new");
     assert!(world.roster.loads(later(350))[0].is_some(), "just fresh");
     assert!(world.roster.loads(later(351))[0].is_none(), "stale");
+    // As an agent's first report is: the backend is usable all the same.
+    world.report_load(1, a, Load { established: Some(0), ..Load::default() }).expect("taken");
+    assert!(world.roster.loads(START)[0].is_none(), "no traffic");
+    assert!(world.roster.is_usable(a));
 }
 
 proptest! {
