@@ -87,7 +87,7 @@ pub struct Snapshot {
     /// When requests are refused since there are too many.
     pub overload: Overload,
     /// What rules answer themselves; positions are `policy::AnswerIndex`.
-    pub answers: Vec<RuleAnswer>,
+    pub answers: Arc<[RuleAnswer]>,
     /// What clients are told whose request cannot be served.
     pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies and tags.
@@ -104,7 +104,7 @@ impl Snapshot {
             rules: Rules::default(),
             classes: vec![Class::default()],
             overload: Overload::default(),
-            answers: Vec::new(),
+            answers: Arc::default(),
             error_pages: Arc::default(),
             keys,
         }

@@ -92,7 +92,7 @@ pub struct Catalog {
     /// When there are too many requests.
     pub overload: Overload,
     /// What rules answer themselves.
-    pub answers: Vec<RuleAnswer>,
+    pub answers: Arc<[RuleAnswer]>,
     /// What clients are told whose request cannot be served.
     pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies, tags and control channels.
@@ -109,7 +109,7 @@ impl Catalog {
             rules: Rules::default(),
             classes: vec![NamedClass { name: String::new(), class: Class::default() }],
             overload: Overload::default(),
-            answers: Vec::new(),
+            answers: Arc::default(),
             error_pages: Arc::default(),
             keys,
         }
@@ -132,7 +132,7 @@ impl Catalog {
             rules: self.rules.clone(),
             classes: self.classes.iter().map(|named| named.class).collect(),
             overload: self.overload,
-            answers: self.answers.clone(),
+            answers: Arc::clone(&self.answers),
             error_pages: Arc::clone(&self.error_pages),
             keys: self.keys.clone(),
         }

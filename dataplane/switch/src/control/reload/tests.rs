@@ -449,6 +449,19 @@ fn the_running_configuration_can_be_written_and_applied_again() {
 }
 
 #[test]
+fn what_is_published_shares_what_is_large() {
+    let large = format!(
+        "[[rule]]\npath_exact = \"/gone\"\nrespond = {{ status = 410, body = {:?} }}\n",
+        "x".repeat(1_000)
+    );
+    let world = World::start(&[USUAL, &large].concat());
+    let snapshot = world.roster.snapshot();
+    let catalog = world.roster.catalog();
+    assert!(snapshot.answers.len() == 1 && Arc::ptr_eq(&snapshot.answers, &catalog.answers));
+    assert!(Arc::ptr_eq(&snapshot.error_pages, &catalog.error_pages));
+}
+
+#[test]
 fn a_hundred_configurations_in_a_row_leave_every_session_alone() {
     let mut world = World::start(USUAL);
     let (a, b) = (world.agent(1, "a", 11), world.agent(2, "b", 12));
