@@ -1,18 +1,23 @@
 //! What operators order over the admin API: the running configuration changes, and only as a whole.
 
 use std::fs;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use baton_core::policy::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
 use baton_core::switch::{Explanation, Why};
+use baton_switch::control::Operations;
 use baton_switch::runtime::{Asked, AskedContent, Question};
 use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, EventKind, Events, Pool, PoolMember, Route, RouteOutcome, Rule,
     RuleAction,
 };
 use serde::de::DeserializeOwned;
+use tokio::runtime::Builder;
 
 use super::{SERVICES, World, write_files};
 
@@ -225,6 +230,29 @@ fn a_configuration_is_checked_applied_shown_and_reloaded_whole() {
     use EventKind::{ConfigurationApplied as Applied, ConfigurationRefused as Refused};
     assert_eq!(kinds, [Applied, Applied, Refused, Refused, Refused], "a check is no event");
     assert!(events.events[0].text.contains("class \"gold\" is new"), "{}", events.events[0].text);
+    world.control.stop();
+}
+
+#[test]
+fn what_may_be_long_is_not_written_on_the_control_thread() {
+    let world = World::start();
+    let many: String = (0..2_000)
+        .map(|host| format!("[[rule]]\nhost = \"h{host}.example.org\"\npool = \"all\"\n"))
+        .collect();
+    let services =
+        SERVICES.replace("[[rule]]\npool = \"all\"", &[&many, "\n[[rule]]\npool = \"all\""].concat());
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(&services));
+    let operations = Operations::new(Arc::clone(&world.shared));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut configuration = pin!(operations.configuration());
+        let first = poll_fn(|context| Poll::Ready(configuration.as_mut().poll(context))).await;
+        assert!(first.is_pending(), "this thread goes on with something else meanwhile");
+        let shown = configuration.await.expect("shown");
+        assert!(shown.generation == 2 && shown.toml.contains("h1999.example.org"));
+    });
+    let rules: Vec<Rule> = world.get("/v1/rules");
+    assert_eq!(rules.len(), 2_001);
     world.control.stop();
 }
 
