@@ -131,13 +131,13 @@ fn backends(sample: &Sample, families: &mut Vec<MetricFamily>) {
 }
 
 fn classes(sample: &Sample, families: &mut Vec<MetricFamily>) {
-    let mut counted = |name: &str, description: &str, count: fn(&ClassSample) -> u64| {
+    let mut of_class = |name: &str, description: &str, count: fn(&ClassSample) -> u64| {
         let series = sample.classes.iter();
         let series = series.map(|class| (Some(("class", class.name.clone())), number(count(class))));
         families.push(counter(name, description, series.collect()));
     };
-    counted("class_let_in", "Requests of the service class that were let in.", |class| class.let_in);
-    counted("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
+    of_class("class_let_in", "Requests of the service class that were let in.", |class| class.let_in);
+    of_class("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
 }
 
 fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
@@ -342,6 +342,30 @@ mod tests {
         }
         assert!(!text.contains("_us_total"), "time is in seconds");
         assert!(!text.contains("report_age_seconds{backend=\"two\"}"));
+    }
+
+    #[test]
+    fn the_operators_page_names_what_is_exported() {
+        let page = include_str!("../../../../docs/OPERATING.md");
+        let tables = page.split("<!-- generated: ").filter_map(|part| part.split_once(" -->\n"));
+        let told: BTreeSet<String> = tables
+            .flat_map(|(table, rest)| {
+                let names = rest.lines().map_while(|line| line.strip_prefix("| ")).filter_map(|row| {
+                    row.strip_prefix('`').and_then(|name| name.split('`').next()).map(str::to_owned)
+                });
+                match table {
+                    "events" | "drops" | "lcore counters" => {
+                        names.map(|name| format!("{PREFIX}{name}_total")).collect::<Vec<_>>()
+                    }
+                    "other metrics" => names.collect(),
+                    _ => Vec::new(),
+                }
+            })
+            // Exported as seconds, which are among the others.
+            .filter(|name| !name.ends_with("_us_total"))
+            .collect();
+        let exported: BTreeSet<String> = parse(&render(&sample()).expect("renders")).into_keys().collect();
+        assert_eq!(told, exported);
     }
 
     #[test]
