@@ -19,8 +19,8 @@ use crate::runtime::{Dispatched, LcoreView, Mailbox, Question};
 
 /// How long an lcore may take to answer: many turns of its loop.
 pub(super) const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
-/// How many next hops are asked for: every backend may have its own, and there is the gateway.
-const NEXT_HOPS_SPARE: usize = 16;
+/// Next hops besides those that backends may be themselves: the gateway.
+const GATEWAYS_MAX: usize = 1;
 
 /// Describes the switch as a whole.
 pub(super) fn status(shared: &Shared) -> Status {
@@ -84,7 +84,8 @@ fn drops(lcore: &LcoreView) -> u64 {
 /// Describes the backends. Their next hops are asked of the first lcore; without its answer they stay out.
 pub(super) async fn backends(shared: &Shared) -> Vec<Backend> {
     let mut backends = shared.backends();
-    let room = Vec::with_capacity(backends.len() + NEXT_HOPS_SPARE);
+    // Those that were taken out of the configuration are among the next hops, too: their flows go on.
+    let room = Vec::with_capacity(shared.catalog().backends.len() + GATEWAYS_MAX);
     let hops = match shared.mailboxes.first() {
         Some(mailbox) => ask(mailbox, |reply| Question::NextHops { room, reply }).await.unwrap_or_default(),
         None => Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use baton_core::policy::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
 use baton_core::switch::{Explanation, Why};
+use baton_core::wire::MacAddress;
 use baton_switch::control::Operations;
 use baton_switch::runtime::{Asked, AskedContent, Question};
 use handoff_proto::admin::{
@@ -253,6 +255,47 @@ fn what_may_be_long_is_not_written_on_the_control_thread() {
     });
     let rules: Vec<Rule> = world.get("/v1/rules");
     assert_eq!(rules.len(), 2_001);
+    world.control.stop();
+}
+
+#[test]
+fn next_hops_are_told_however_many_backends_there_were() {
+    let world = World::start();
+    let hosts = 100..130;
+    let hop = |last: u8| (Ipv4Addr::new(10, 60, 0, last), Some(MacAddress([2, 0, 0, 0, 0, last])));
+    let passing: String = hosts
+        .clone()
+        .map(|last| format!("[[backend]]\nname = \"b{last}\"\naddress = \"10.60.1.{last}\"\n"))
+        .collect();
+    let _: Changes =
+        world.order("POST", "/v1/config/apply", &world.config_body(&[SERVICES, &passing].concat()));
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(SERVICES));
+    let new = r#"{"name": "new", "address": "10.60.0.77", "pools": ["all"]}"#;
+    let _: Changes = world.order("POST", "/v1/backends", new);
+    // As an lcore has them: in the order in which it got to know them, and of those what there is room for.
+    let mut hops = vec![hop(254), hop(11)];
+    hops.extend(hosts.map(|last| (Ipv4Addr::new(10, 60, 1, last), None)));
+    hops.push(hop(77));
+    let mailboxes = Arc::clone(&world.mailboxes);
+    let lcore = thread::spawn(move || {
+        loop {
+            if let Some(letters) = mailboxes[0].letters() {
+                let question = letters.question();
+                letters.leave();
+                if let Some(Question::NextHops { mut room, reply }) = question {
+                    room.extend(hops.into_iter().take(room.capacity()));
+                    return reply.send(room).expect("control waits");
+                }
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let backends: Vec<Backend> = world.get("/v1/backends");
+    lcore.join().expect("asked");
+    let told: Vec<(&str, Option<&str>)> =
+        backends.iter().map(|one| (one.name.as_str(), one.next_hop_mac.as_deref())).collect();
+    let mac = ["02:00:00:00:00:0b", "02:00:00:00:00:fe", "02:00:00:00:00:4d"].map(Some);
+    assert_eq!(told, [("one", mac[0]), ("far", mac[1]), ("new", mac[2])]);
     world.control.stop();
 }
 
