@@ -17,9 +17,27 @@ use crate::runtime::{Asked, AskedContent, Question};
 /// What is answered where nothing else is.
 const UNAVAILABLE: u16 = 503;
 
-/// Asks the first lcore. Each lcore has its own turns and counts, so that another may choose otherwise.
+/// How often it is asked if the configuration changes meanwhile.
+const ATTEMPTS: usize = 2;
+
+/// Asks the first lcore. Each lcore has its own turns and counts, so that another may choose otherwise. What it answers is put
+/// into the words of the configuration it went by: where another one came into force meanwhile, it is asked again.
 pub(super) async fn route(shared: &Shared, question: &RouteQuestion) -> Result<Route, OperateFault> {
-    let running = shared.live.running();
+    for _ in 0..ATTEMPTS {
+        let running = shared.live.running();
+        let route = route_by(shared, &running, question).await?;
+        if shared.live.running().generation == running.generation {
+            return Ok(route);
+        }
+    }
+    Err(OperateFault::Busy("the configuration changed meanwhile; try again".to_owned()))
+}
+
+async fn route_by(
+    shared: &Shared,
+    running: &Running,
+    question: &RouteQuestion,
+) -> Result<Route, OperateFault> {
     let (vip, named) = vip(&running.config.catalog, question.vip.as_deref())?;
     fits(named, &question.content)?;
     let client = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
@@ -28,13 +46,10 @@ pub(super) async fn route(shared: &Shared, question: &RouteQuestion) -> Result<R
     let lcore = shared.mailboxes.first().ok_or_else(|| busy("there is no lcore"))?;
     let explanation = ask(lcore, |reply| Question::Explain { asked, reply }).await;
     let explanation = explanation.ok_or_else(|| busy("an lcore does not answer at the moment"))?;
-    if shared.live.running().generation != running.generation {
-        return Err(busy("the configuration changed meanwhile"));
-    }
     Ok(Route {
         vip: named.name.clone(),
-        rule: explanation.rule.and_then(|rule| listings::rule(&running, usize::from(rule.0))),
-        outcome: outcome(&running, &explanation),
+        rule: explanation.rule.and_then(|rule| listings::rule(running, usize::from(rule.0))),
+        outcome: outcome(running, &explanation),
     })
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use baton_core::policy::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
 use baton_core::switch::{Explanation, Why};
 use baton_core::wire::MacAddress;
-use baton_switch::control::Operations;
+use baton_switch::control::{Operations, Order};
 use baton_switch::runtime::{Asked, AskedContent, Question};
 use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, EventKind, Events, Pool, PoolMember, Route, RouteOutcome, Rule,
@@ -402,5 +402,54 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         let (found, why) = world.refusal("GET", &format!("/v1/route?{query}"), "");
         assert!(found == status && why.contains(word), "{query}: {found} {why}");
     }
+    world.control.stop();
+}
+
+#[test]
+fn what_was_decided_by_a_configuration_is_told_in_its_own_words() {
+    let world = World::start();
+    let lcore = {
+        let (mailboxes, shared) = (Arc::clone(&world.mailboxes), Arc::clone(&world.shared));
+        let to_first = |pool| Explanation {
+            rule: Some(RuleIndex(0)),
+            class: ClassIndex(0),
+            answer: None,
+            pool: Some(PoolIndex(pool)),
+            fullness_permille: 0,
+            is_let_in: true,
+            chosen: None,
+        };
+        // Another one comes into force after each of the first two questions.
+        let changing = rich();
+        let file = world.directory.path().to_owned();
+        let pools = [(0, Some(changing)), (1, Some(SERVICES.to_owned())), (0, Some(rich())), (1, None)];
+        thread::spawn(move || {
+            for (pool, next) in pools {
+                loop {
+                    let question = mailboxes[0].letters().and_then(|letters| {
+                        let question = letters.question();
+                        letters.leave();
+                        question
+                    });
+                    if let Some(Question::Explain { reply, .. }) = question {
+                        if let Some(next) = &next {
+                            write_files(&file, next);
+                            shared.carry_out(&Order::Reload).expect("nothing is wrong with it");
+                        }
+                        break reply.send(to_first(pool)).expect("control waits");
+                    }
+                    thread::sleep(Duration::from_micros(100));
+                }
+            }
+        })
+    };
+    // Twice in a row it changed: no answer is better than a wrong one.
+    let (status, why) = world.refusal("GET", "/v1/route?method=GET&target=/", "");
+    assert!(status == 503 && why.contains("the configuration changed meanwhile"), "{status} {why}");
+    // Once: what the second question was answered counts.
+    let route: Route = world.get("/v1/route?method=GET&target=/");
+    let Some(Rule { conditions, action, .. }) = route.rule else { panic!("{:?}", route.outcome) };
+    assert_eq!((conditions.len(), action), (3, RuleAction::Pool("some".to_owned())));
+    lcore.join().expect("asked four times");
     world.control.stop();
 }

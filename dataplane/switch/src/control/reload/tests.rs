@@ -3,6 +3,9 @@
 use core::net::IpAddr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use baton_core::policy::{BackendIndex, PoolIndex};
 use handoff_proto::control::{CONTROL_VERSION, Load, Rate, Report, VipHealth};
@@ -446,6 +449,26 @@ fn the_running_configuration_can_be_written_and_applied_again() {
     let text = world.live.running().to_toml().expect("written");
     assert!(text.contains("drain = true"), "{text}");
     assert_eq!(world.order(&Order::Apply(text)).expect("good").changes, [""; 0]);
+}
+
+#[test]
+fn who_asks_what_runs_is_not_told_the_one_before_once_lcores_go_by_the_next() {
+    let World { live, directory, .. } = World::start(USUAL);
+    let order = Order::Apply(whole(
+        &directory,
+        &usual("name = \"one\"", "name = \"two\"").replace("\"one\"", "\"two\""),
+    ));
+    let (sender, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let live = &live;
+        let adopt = |_: &Arc<Catalog>| {
+            scope.spawn(move || sender.send(live.running().generation));
+            // Long enough to hear it if it were told now.
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "told the one before");
+        };
+        live.carry_out(&order, START, adopt).expect("nothing is wrong with it");
+        assert_eq!(told.recv(), Ok(2));
+    });
 }
 
 #[test]
