@@ -32,7 +32,8 @@ use crate::control::shared::Shared;
 
 /// How many flows are listed where no limit is given.
 const FLOWS_DEFAULT: usize = 50;
-/// Longest body with a configuration in it: each byte of TOML takes at most six of JSON, and mostly one.
+/// Longest body with a configuration in it, in bytes: one of TOML takes two of JSON where it is a quote or the end of a line, and
+/// mostly one.
 const CONFIGURATION_BODY_BYTES_MAX: usize = CONFIGURATION_BYTES_MAX + (CONFIGURATION_BYTES_MAX >> 2);
 
 type Answer<T> = Result<Json<T>, Refused>;

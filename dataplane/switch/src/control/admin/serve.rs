@@ -51,6 +51,7 @@ async fn attend(stream: UnixStream, api: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(api));
     if let Err(error) = connection.await {
