@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::catalog::Catalog;
 use super::shared::Shared;
+use crate::metrics::{NEWS_LOST, SESSIONS_LOST};
 use crate::runtime::{Dispatched, LcoreView, Mailbox, Question};
 
 /// How long an lcore may take to answer: many turns of its loop.
@@ -184,7 +185,7 @@ const fn state_name(state: State) -> &'static str {
     }
 }
 
-/// Lists every counter of core and door, summed over the lcores.
+/// Lists every counter of core and door, summed over the lcores, and what did not reach one of them.
 pub(super) fn counters(shared: &Shared) -> Vec<Counter> {
     let observer = &shared.observer;
     let counter = |name: &str, description: &str, value| Counter {
@@ -209,5 +210,7 @@ pub(super) fn counters(shared: &Shared) -> Vec<Counter> {
             })
             .collect(),
     };
-    events.chain(drops).chain(door).collect()
+    let lost = [(NEWS_LOST, shared.news_lost()), (SESSIONS_LOST, shared.sessions_lost())];
+    let lost = lost.map(|((name, description), value)| counter(name, description, value));
+    events.chain(drops).chain(door).chain(lost).collect()
 }

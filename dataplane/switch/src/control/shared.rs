@@ -156,6 +156,12 @@ impl Shared {
         self.mailboxes.iter().map(Mailbox::news_lost).sum()
     }
 
+    /// Returns how many learned TLS sessions did not reach an lcore since start.
+    pub fn sessions_lost(&self) -> u64 {
+        let waited = self.roster.lock().learned_lost();
+        self.mailboxes.iter().map(Mailbox::sessions_lost).fold(waited, u64::saturating_add)
+    }
+
     /// Does something to the roster, then tells the lcores and the log what changed by it.
     pub(super) fn with_roster<T>(&self, act: impl FnOnce(&mut Roster) -> T) -> T {
         let mut roster = self.roster.lock();

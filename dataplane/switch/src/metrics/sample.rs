@@ -87,6 +87,8 @@ pub struct ControlSample {
     pub published: u64,
     /// Learned addresses that did not reach another lcore.
     pub news_lost: u64,
+    /// Learned TLS sessions that did not reach an lcore.
+    pub sessions_lost: u64,
 }
 
 impl Sample {
@@ -138,6 +140,7 @@ impl Sample {
                 crowded: read(&counters.crowded),
                 published: read(&counters.published),
                 news_lost: shared.news_lost(),
+                sessions_lost: shared.sessions_lost(),
             },
         }
     }

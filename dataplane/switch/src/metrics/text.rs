@@ -140,6 +140,15 @@ fn classes(sample: &Sample, families: &mut Vec<MetricFamily>) {
     of_class("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
 }
 
+/// Name and meaning of what control counts and operators see among the counters, too.
+pub(crate) const NEWS_LOST: (&str, &str) =
+    ("news_lost", "Learned hardware addresses that did not reach another lcore.");
+/// See [`NEWS_LOST`].
+pub(crate) const SESSIONS_LOST: (&str, &str) = (
+    "sessions_lost",
+    "Learned TLS sessions that did not reach an lcore; their clients' next handshakes are full ones.",
+);
+
 fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
     let counts = &sample.control;
     for (name, description, value) in [
@@ -151,7 +160,8 @@ fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
             counts.crowded,
         ),
         ("snapshots_published", "Snapshots published to the lcores.", counts.published),
-        ("news_lost", "Learned hardware addresses that did not reach another lcore.", counts.news_lost),
+        (NEWS_LOST.0, NEWS_LOST.1, counts.news_lost),
+        (SESSIONS_LOST.0, SESSIONS_LOST.1, counts.sessions_lost),
     ] {
         families.push(counter(name, description, vec![(None, number(value))]));
     }
@@ -262,7 +272,7 @@ mod tests {
             ],
             classes: vec![ClassSample { name: "video".to_owned(), let_in: 40, refused: 2 }],
             port: Some(PortReading { stats, free_frames: 99 }),
-            control: ControlSample { refused: 3, ..ControlSample::default() },
+            control: ControlSample { refused: 3, sessions_lost: 5, ..ControlSample::default() },
         }
     }
 
@@ -336,6 +346,7 @@ mod tests {
             "baton_class_let_in_total{class=\"video\"} 40",
             "baton_class_refused_total{class=\"video\"} 2",
             "baton_agents_refused_total 3",
+            "baton_sessions_lost_total 5",
             "baton_start_time_seconds 1763711747.5",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
