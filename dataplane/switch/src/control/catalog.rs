@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use baton_core::http::ErrorPages;
+use baton_core::metrics::BACKENDS_MAX;
 use baton_core::policy::{BackendIndex, Class, Overload, Pool, PoolIndex, Rule, RuleAnswer, Rules, VipIndex};
 use baton_core::switch::{Backend, Inspect, Service, Snapshot};
 use handoff_proto::KeyRing;
@@ -16,6 +17,8 @@ use handoff_proto::control::VIPS_MAX;
 
 /// How many places there are for backends, and as many for pools: twice what may be configured at a time.
 pub const PLACES_MAX: usize = 8_192;
+// Each backend's handoffs are counted, whatever its place.
+const _: () = assert!(PLACES_MAX <= BACKENDS_MAX);
 
 /// A VIP with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
