@@ -378,7 +378,7 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         ),
     ] {
         let lcore = explain_once(&world, explanation);
-        let query = "method=PUT&target=/a%3Fid%3D7&host=h&header=X:%201&client=192.0.2.7";
+        let query = "method=PUT&target=/a%3Fid%3D7&host=h:8080&header=X:%201&client=192.0.2.7";
         let route: Route = world.get(&format!("/v1/route?{query}"));
         let asked = lcore.join().expect("asked");
         let content = AskedContent::Http {
@@ -386,7 +386,7 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
             host: Some("h".to_owned()),
             path: "/a".to_owned(),
             query: Some("id=7".to_owned()),
-            fields: vec![("X".to_owned(), "1".to_owned())],
+            fields: [("Host", "h:8080"), ("X", "1")].map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec(),
         };
         assert_eq!(asked, Asked { vip: VipIndex(0), client: [192, 0, 2, 7].into(), content });
         assert_eq!((route.vip.as_str(), route.rule.map(|rule| rule.number)), ("web", rule));
@@ -396,11 +396,44 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         ("vip=shop&method=GET&target=/", 404, "there are web"),
         ("server_name=x", 400, "requests are read there: say method and target"),
         ("", 400, "requests are read there"),
+        ("method=GET&target=/&host=h:x", 400, "host=\"h:x\" is no host"),
+        ("method=GET&target=/&host=[h]", 400, "answers such a request with 400"),
+        ("method=GET&target=/&host=h&header=host:%20h", 400, "more than one Host"),
         // No lcore answers.
         ("method=GET&target=/", 503, "try again"),
     ] {
         let (found, why) = world.refusal("GET", &format!("/v1/route?{query}"), "");
         assert!(found == status && why.contains(word), "{query}: {found} {why}");
+    }
+    world.control.stop();
+}
+
+#[test]
+fn a_host_is_read_as_from_a_request() {
+    let world = World::start();
+    let explanation = Explanation {
+        rule: None,
+        class: ClassIndex(0),
+        answer: None,
+        pool: None,
+        fullness_permille: 0,
+        is_let_in: true,
+        chosen: None,
+    };
+    for (given, host) in [
+        ("host=example.org:8080", Some("example.org")),
+        ("host=Example.ORG", Some("Example.ORG")),
+        ("host=[::1]:80", Some("::1")),
+        ("host=[2001:db8::1]", Some("2001:db8::1")),
+        ("header=host:%20example.org:80", Some("example.org")),
+        ("client=192.0.2.7", None),
+    ] {
+        let lcore = explain_once(&world, explanation.clone());
+        let _: Route = world.get(&format!("/v1/route?method=GET&target=/&{given}"));
+        let AskedContent::Http { host: found, .. } = lcore.join().expect("asked").content else {
+            panic!("{given}")
+        };
+        assert_eq!(found.as_deref(), host, "{given}");
     }
     world.control.stop();
 }
