@@ -7,7 +7,7 @@ use handoff_proto::{KeyRing, Micros, Vip};
 use smoltcp::wire::EthernetAddress;
 
 use crate::http::ErrorPages;
-use crate::policy::{Class, Overload, Pool, RuleAnswer, Rules};
+use crate::policy::{Class, Overload, Pool, RuleAnswer, Rules, VipIndex};
 
 /// Which lcore a switch runs on, and the port it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +108,11 @@ impl Snapshot {
             error_pages: Arc::default(),
             keys,
         }
+    }
+
+    /// Says what is looked at on connections to a VIP; request heads where it is none.
+    pub fn inspect(&self, vip: VipIndex) -> Inspect {
+        self.vips.get(usize::from(vip.0)).map_or(Inspect::Http, |service| service.inspect)
     }
 }
 
