@@ -58,7 +58,8 @@ pub struct ControlCounters {
     pub published: AtomicU64,
 }
 
-/// What control's parts share. Locks here are held for microseconds and never across a wait.
+/// What control's parts share. Locks here are held for microseconds (for milliseconds while a configuration comes into force)
+/// and never across a wait.
 pub struct Shared {
     /// Who the switch is.
     pub identity: Identity,
@@ -70,10 +71,12 @@ pub struct Shared {
     pub chronicle: Chronicle,
     /// The running configuration.
     pub live: Live,
+    /// Guards what agents say and what follows from it; also the order in which snapshots reach the lcores.
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
     /// Of the capture that runs.
     pub(super) capture_seat: Arc<Semaphore>,
+    /// Guards which refusals the log was told of.
     refusals: Mutex<Told>,
     read_port: ReadPort,
 }
@@ -197,6 +200,7 @@ impl Shared {
             self.note(EventKind::AgentRefused, Some(&peer.to_string()), &format!("agent refused: {why}"));
         }
     }
+
     /// Tells that the switch serves from now on.
     pub(super) fn started(&self) {
         let Identity { address, device, .. } = &self.identity;
