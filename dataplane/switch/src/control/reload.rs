@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::catalog::Catalog;
 use super::changes;
 use crate::config::{
-    self, Config, ConfigError, Fault, KeyFault, RawBackend, RawConfig, RawMember, Sources, TextOr,
+    self, Config, ConfigError, Fault, KeyFault, LISTED_MAX, RawBackend, RawConfig, RawMember, Sources, TextOr,
 };
 
 /// How a configuration that did not come from the file is called in errors.
@@ -335,8 +335,6 @@ fn is_called(member: &TextOr<RawMember>, name: &str) -> bool {
 
 /// Lists names an operator might have meant.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    /// How many are listed.
-    const LISTED_MAX: usize = 16;
     let names: Vec<&str> = names.collect();
     match names.split_at_checked(LISTED_MAX) {
         _ if names.is_empty() => "there is none at all".to_owned(),

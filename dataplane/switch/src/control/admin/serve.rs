@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, warn};
 
-use super::super::agents::ACCEPT_PAUSE;
+use crate::control::ACCEPT_PAUSE;
 
 /// How many operators may be connected, those included that wait for events or capture; further ones wait to be taken.
 pub const CONNECTION_COUNT_MAX: usize = 32;
