@@ -9,6 +9,8 @@ mod capture;
 mod http;
 #[path = "control/orders.rs"]
 mod orders;
+#[path = "control/page.rs"]
+mod page;
 
 use std::fs;
 use std::io::{self, Read, Write};

@@ -54,14 +54,14 @@ respond = { status = 410 }
 
 impl World {
     /// Orders what must be done.
-    fn order<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> T {
+    pub(super) fn order<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> T {
         let answer = self.request(method, path, body);
         let text = String::from_utf8(answer.body).expect("text");
         assert_eq!(answer.status, 200, "{path}: {text}");
         serde_json::from_str(&text).expect("the agreed form")
     }
 
-    fn config_body(&self, services: &str) -> String {
+    pub(super) fn config_body(&self, services: &str) -> String {
         let file = write_files(self.directory.path(), services);
         let toml = fs::read_to_string(file).expect("just written");
         serde_json::json!({ "toml": toml }).to_string()
