@@ -1,6 +1,7 @@
 //! What operators are answered.
 
 use core::net::IpAddr;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use baton_core::flow::State;
@@ -43,7 +44,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             .iter()
             .map(|named| VipStatus { name: named.name.clone(), vip: named.service.vip })
             .collect(),
-        backends_usable: backends.iter().filter(|backend| backend.usable).count(),
+        backends_usable: backends.iter().filter(|(_, backend)| backend.usable).count(),
         backends_configured: backends.len(),
         flows: observer.sum(|lcore| lcore.core.flows()),
         flows_capacity: flows_capacity(shared),
@@ -91,20 +92,18 @@ pub(super) async fn backends(shared: &Shared) -> Vec<Backend> {
         Some(mailbox) => ask(mailbox, |reply| Question::NextHops { room, reply }).await.unwrap_or_default(),
         None => Vec::new(),
     };
-    let mac_of = |wanted: IpAddr| hops.iter().find(|(address, _)| IpAddr::from(*address) == wanted);
-    for backend in &mut backends {
+    let hops: HashMap<IpAddr, _> = hops.into_iter().map(|(address, mac)| (address.into(), mac)).collect();
+    let gateway = shared.identity.gateway.and_then(|gateway| hops.get(&IpAddr::from(gateway)));
+    let counted = dispatched(shared).await;
+    for (index, backend) in &mut backends {
         // Backends that are no next hops themselves are behind the gateway.
-        let hop = mac_of(backend.address).or_else(|| mac_of(shared.identity.gateway?.into()));
-        backend.next_hop_mac = hop.and_then(|(_, mac)| *mac).map(|mac| mac.to_string().replace('-', ":"));
-    }
-    let (catalog, counted) = (shared.catalog(), dispatched(shared).await);
-    for backend in &mut backends {
-        let Some((index, _)) = catalog.backend_named(&backend.name) else { continue };
+        let mac = hops.get(&backend.address).or(gateway).copied().flatten();
+        backend.next_hop_mac = mac.map(|mac| mac.to_string().replace('-', ":"));
         let tally = |counted: &Dispatched| counted.tallies.get(usize::from(index.0)).copied();
         backend.connections = counted.as_ref().and_then(tally).map(|tally| tally.connections.into());
-        backend.handoffs = shared.observer.sum(|lcore| lcore.core.handoffs(index));
+        backend.handoffs = shared.observer.sum(|lcore| lcore.core.handoffs(*index));
     }
-    backends
+    backends.into_iter().map(|(_, backend)| backend).collect()
 }
 
 /// Asks all lcores what they have given to whom; `None` if one does not answer.

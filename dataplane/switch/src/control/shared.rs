@@ -4,7 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use handoff_proto::admin::EventKind;
+use baton_core::policy::BackendIndex;
+use handoff_proto::admin::{Backend, EventKind};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -112,9 +113,11 @@ impl Shared {
         self.observer.clock()
     }
 
-    /// Describes the backends, without the addresses of their next hops.
-    pub fn backends(&self) -> Vec<handoff_proto::admin::Backend> {
-        self.roster.lock().describe(self.clock().now())
+    /// Describes the backends that are configured, each with its place, without the addresses of their next hops.
+    pub fn backends(&self) -> Vec<(BackendIndex, Backend)> {
+        let roster = self.roster.lock();
+        let places = roster.catalog().configured_backends().map(|(index, _)| index);
+        places.zip(roster.describe(self.clock().now())).collect()
     }
 
     /// Returns what is configured now.

@@ -110,16 +110,13 @@ impl Sample {
             }
         });
         let (catalog, observer) = (shared.catalog(), &shared.observer);
-        let backends = shared.backends().into_iter().map(|backend| {
-            let place = catalog.backend_named(&backend.name).map(|(index, _)| index);
-            BackendSample {
-                usable: backend.usable,
-                report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
-                handoffs: place.map_or(0, |index| observer.sum(|lcore| lcore.core.handoffs(index))),
-                connections: backend.load.and_then(|load| load.established),
-                response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
-                name: backend.name,
-            }
+        let backends = shared.backends().into_iter().map(|(index, backend)| BackendSample {
+            usable: backend.usable,
+            report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
+            handoffs: observer.sum(|lcore| lcore.core.handoffs(index)),
+            connections: backend.load.and_then(|load| load.established),
+            response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
+            name: backend.name,
         });
         let classes = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes).map(|(index, named)| ClassSample {
             name: named.name.clone(),

@@ -13,9 +13,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use handoff_proto::admin::{
-    Backend, CAPTURE_FRAMES_TRAILER, CAPTURE_LOST_TRAILER, CONFIGURATION_BYTES_MAX, CaptureRequest, Changes,
-    Class, ConfigurationText, Counter, EVENTS_WAIT_MS_MAX, Events, FLOWS_MAX, Flows,
-    NewBackend, NewWeight, PCAP_MEDIA_TYPE, Route, RouteQuestion, Status,
+    CAPTURE_FRAMES_TRAILER, CAPTURE_LOST_TRAILER, CONFIGURATION_BYTES_MAX, CaptureRequest, Changes, Class,
+    ConfigurationText, Counter, EVENTS_WAIT_MS_MAX, Events, FLOWS_MAX, Flows, NewBackend, NewWeight,
+    PCAP_MEDIA_TYPE, Route, RouteQuestion, Status,
 };
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
@@ -93,9 +93,9 @@ async fn status(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Sta
     Ok(Json(api.operations.status()))
 }
 
-async fn backends(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Backend>> {
+async fn backends(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.backends().await))
+    long(api.operations.backends().await).await
 }
 
 async fn pools(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
