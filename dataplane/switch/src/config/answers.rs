@@ -69,7 +69,7 @@ fn location_is_sound(location: &str) -> Result<(), String> {
 }
 
 /// Checks a fixed response. `key` is that of the rule's `respond`.
-pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> Option<RuleAnswer> {
+pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> RuleAnswer {
     let status_key = format!("{key}.status");
     let needed = format!("allowed are {} to {}", RESPOND_STATUS.start(), RESPOND_STATUS.end());
     let status = findings.required(&status_key, raw.status, &needed);
@@ -88,7 +88,7 @@ pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> O
         CONTENT_TYPE_DEFAULT,
         findings,
     );
-    Some(RuleAnswer::Respond { status, content_type, body })
+    RuleAnswer::Respond { status, content_type, body }
 }
 
 /// Checks the media type of a body.
