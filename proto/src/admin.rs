@@ -15,6 +15,8 @@ use crate::time::Micros;
 
 pub use route::{PairFault, Route, RouteContent, RouteOutcome, RouteQuestion};
 
+/// Where the switch's admin socket is if its configuration says no other place.
+pub const SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
 /// How many flows one answer lists at most.
 pub const FLOWS_MAX: usize = 10_000;
 /// Longest configuration that may be sent, in bytes of TOML.

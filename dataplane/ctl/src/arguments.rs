@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use handoff_proto::admin::{CAPTURE_FRAMES_MAX, CAPTURE_SECONDS_MAX, FLOWS_MAX};
-
-const SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
+use handoff_proto::admin::{CAPTURE_FRAMES_MAX, CAPTURE_SECONDS_MAX, FLOWS_MAX, SOCKET_DEFAULT};
 
 /// Looks into a running Baton switch, operates it, and makes its keys.
 #[derive(Debug, Parser)]

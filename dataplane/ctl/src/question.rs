@@ -42,7 +42,7 @@ fn http(method: &str, url: &str, headers: &[String]) -> Result<RouteContent, Wor
         let parts = header.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
         match parts {
             Some((name, value)) if name.eq_ignore_ascii_case("host") => {
-                host = Some(without_port(value).to_owned())
+                host = Some(value.to_owned());
             }
             Some((name, value)) if !name.is_empty() => fields.push((name.to_owned(), value.to_owned())),
             _ => return Err(WordsFault::Header(header.clone())),
@@ -64,19 +64,13 @@ fn host_and_target(url: &str) -> Result<(Option<String>, String), WordsFault> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
-    let host = without_port(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
-    if !scheme.eq_ignore_ascii_case("http") || host.is_empty() {
+    // As clients say it in the Host field, port and brackets included: what of it is the host, the switch says.
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if !scheme.eq_ignore_ascii_case("http") || host.is_empty() || host.starts_with(':') {
         return Err(wrong());
     }
     let slash = if target.starts_with('/') { "" } else { "/" };
     Ok((Some(host.to_owned()), format!("{slash}{target}")))
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
 }
 
 #[cfg(test)]
@@ -101,9 +95,9 @@ mod tests {
             ("/", None, "/"),
             ("/a?b=http://c", None, "/a?b=http://c"),
             ("http://www.example.org", Some("www.example.org"), "/"),
-            ("http://www.example.org:8080/a/b?c=d#e", Some("www.example.org"), "/a/b?c=d"),
-            ("HTTP://user:word@h:80?x", Some("h"), "/?x"),
-            ("http://[2001:db8::1]:80/", Some("[2001:db8::1]"), "/"),
+            ("http://www.example.org:8080/a/b?c=d#e", Some("www.example.org:8080"), "/a/b?c=d"),
+            ("HTTP://user:word@h:80?x", Some("h:80"), "/?x"),
+            ("http://[2001:db8::1]:80/", Some("[2001:db8::1]:80"), "/"),
             ("http://[2001:db8::1]/", Some("[2001:db8::1]"), "/"),
         ] {
             let asked = question(&words("GET", url, &[])).expect(url).content;
@@ -123,7 +117,7 @@ mod tests {
         let Ok(RouteQuestion { content: RouteContent::Http { host, headers, .. }, .. }) = asked else {
             panic!("{asked:?}")
         };
-        assert_eq!(host.as_deref(), Some("b"));
+        assert_eq!(host.as_deref(), Some("b:81"));
         let expected = [("Cookie", "x=1"), ("X-Empty", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(headers, expected);
         for wrong in ["nothing", ": x"] {

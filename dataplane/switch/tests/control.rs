@@ -9,6 +9,8 @@ mod capture;
 mod http;
 #[path = "control/orders.rs"]
 mod orders;
+#[path = "control/page.rs"]
+mod page;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -430,7 +432,9 @@ fn operators_are_answered() {
     let counters: Vec<Counter> = world.get("/v1/counters");
     let malformed = counters.iter().find(|counter| counter.name == "drop_malformed").expect("listed");
     assert_eq!(malformed.value, 1);
-    assert!(counters.iter().any(|counter| counter.name == "lcore_naps"));
+    for name in ["lcore_naps", "news_lost", "sessions_lost"] {
+        assert!(counters.iter().any(|counter| counter.name == name), "{name}");
+    }
     stop.store(true, Ordering::Relaxed);
     lcores.join().expect("ends");
     world.control.stop();

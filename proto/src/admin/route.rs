@@ -33,7 +33,7 @@ pub enum RouteContent {
         method: String,
         /// Path and query, beginning with `/`.
         target: String,
-        /// Without port.
+        /// What the Host field says, with or without port.
         host: Option<String>,
         /// The other fields, in their order.
         headers: Vec<(String, String)>,

@@ -129,8 +129,8 @@ fn path_and_query(target: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Takes the port off an authority (RFC 3986, section 3.2); `None` if what is left is no host.
-fn host_of(authority: &str) -> Option<&str> {
+/// Takes the port off an authority (RFC 3986, section 3.2), and the brackets off an address; `None` if what is left is no host.
+pub fn host_of(authority: &str) -> Option<&str> {
     let host = match authority.strip_prefix('[') {
         Some(rest) => {
             let (literal, port) = rest.split_once(']')?;

@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::ids::{BackendIndex, ClassIndex};
 use crate::policy::CLASSES_MAX;
 
-/// How many backends there may be.
-pub const BACKENDS_MAX: usize = 4096;
+/// How many places for backends there may be: also those that are configured no more keep theirs. What is beyond has no counter.
+pub const BACKENDS_MAX: usize = 8192;
 
 /// Makes an enum of counters whose variants carry their exported names and descriptions.
 macro_rules! counters {
@@ -254,6 +254,14 @@ mod tests {
             );
             assert!(description.ends_with('.'), "{name}: {description}");
         }
+    }
+
+    #[test]
+    fn handoffs_are_counted_at_every_place() {
+        let counters = Counters::default();
+        let last = BackendIndex(u16::try_from(BACKENDS_MAX).expect("places have 16 bits") - 1);
+        counters.count_handoff(last);
+        assert_eq!((counters.handoffs(last), counters.handoffs(BackendIndex(0))), (1, 0));
     }
 
     #[test]

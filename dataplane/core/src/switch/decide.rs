@@ -93,15 +93,14 @@ impl Switch {
         };
         let court = Court { snapshot, dispatcher, paths, neighbors, counters, page, is_learning, now };
         let (vip, client) = (arrival.vip, arrival.segment.tuple.client);
-        let inspect = snapshot.vips.get(usize::from(vip.0)).map_or(Inspect::Http, |service| service.inspect);
-        match inspect {
+        match snapshot.inspect(vip) {
             Inspect::None => court.judge(&Request { vip, client, content: Content::Unseen }, 0),
             Inspect::Http => court.judge_http(vip, client, bytes),
             Inspect::Tls => court.judge_tls(vip, client, bytes, hello),
         }
     }
 
-    /// Says what is looked at on a connection.
+    /// Says what is looked at on a connection of which only the 4-tuple is at hand.
     pub(super) fn inspect_of(&self, tuple: &FourTuple) -> Inspect {
         let service = tuple.service();
         let known = self.snapshot.vips.iter().find(|known| known.vip == service);

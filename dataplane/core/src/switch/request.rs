@@ -145,7 +145,7 @@ impl Switch {
         let (is_finished, is_full) = (hold.is_finished(), hold.is_full());
         // A head ends with a line: nothing is decided without one. So a head is parsed once a line, and what a client can make
         // the switch parse is bounded by its fields, or else by SEGMENT_COUNT_MAX scans of empty lines.
-        let may_be_whole = self.inspect_of(&arrival.segment.tuple) != Inspect::Http
+        let may_be_whole = self.snapshot.inspect(arrival.vip) != Inspect::Http
             || hold.bytes().get(before..).is_some_and(|new| new.contains(&b'\n'));
         let decision =
             if may_be_whole { self.decide_by(arrival, First::Held(index)) } else { Decision::Wait };

@@ -7,7 +7,7 @@ use handoff_proto::{KeyRing, Micros, Vip};
 use smoltcp::wire::EthernetAddress;
 
 use crate::http::ErrorPages;
-use crate::policy::{Class, Overload, Pool, RuleAnswer, Rules};
+use crate::policy::{Class, Overload, Pool, RuleAnswer, Rules, VipIndex};
 
 /// Which lcore a switch runs on, and the port it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct Snapshot {
     /// When requests are refused since there are too many.
     pub overload: Overload,
     /// What rules answer themselves; positions are `policy::AnswerIndex`.
-    pub answers: Vec<RuleAnswer>,
+    pub answers: Arc<[RuleAnswer]>,
     /// What clients are told whose request cannot be served.
     pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies and tags.
@@ -104,10 +104,15 @@ impl Snapshot {
             rules: Rules::default(),
             classes: vec![Class::default()],
             overload: Overload::default(),
-            answers: Vec::new(),
+            answers: Arc::default(),
             error_pages: Arc::default(),
             keys,
         }
+    }
+
+    /// Says what is looked at on connections to a VIP; request heads where it is none.
+    pub fn inspect(&self, vip: VipIndex) -> Inspect {
+        self.vips.get(usize::from(vip.0)).map_or(Inspect::Http, |service| service.inspect)
     }
 }
 

@@ -178,7 +178,8 @@ fn answering() -> Snapshot {
     answering.answers = vec![
         RuleAnswer::Redirect { status: 308, location: "https://{host}{uri}".into() },
         RuleAnswer::Respond { status: 410, content_type: "text/html".into(), body: b"<p>gone</p>".to_vec() },
-    ];
+    ]
+    .into();
     answering
 }
 

@@ -16,7 +16,7 @@ pub(crate) use dispatch::{changes, classes, pools, route, rules};
 pub(crate) use units::{duration, latency, percent, rate, short};
 
 /// What stands where nothing is known.
-const NOTHING: &str = "-";
+pub(crate) const NOTHING: &str = "-";
 
 pub(crate) fn status(status: &Status) -> String {
     let mut text = format!("baton-switch {}, up {}\n", status.release, duration(status.uptime_s));

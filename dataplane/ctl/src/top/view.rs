@@ -8,11 +8,9 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Cell, Row, Table, Widget};
 
 use super::rates::{Look, Rate};
-use crate::show::{duration, latency, percent, rate, short};
+use crate::show::{NOTHING, duration, latency, percent, rate, short};
 use crate::vitals::Vitals;
 
-/// What stands where nothing is known.
-const NOTHING: &str = "-";
 const HEADING: Style = Style::new().add_modifier(Modifier::REVERSED);
 const GOOD: Style = Style::new().fg(Color::Green);
 const FAIR: Style = Style::new().fg(Color::Yellow);

@@ -2,7 +2,7 @@
 
 use core::ops::RangeInclusive;
 
-use baton_core::http::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX};
+use baton_core::http::{BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_NAMES};
 use baton_core::policy::RuleAnswer;
 
 use super::faults::{Findings, quoted};
@@ -15,8 +15,6 @@ const RESPOND_STATUS: RangeInclusive<u16> = 200..=599;
 const BODILESS: [u16; 3] = [204, 205, 304];
 /// Longest location, in bytes.
 const LOCATION_BYTES_MAX: usize = 2048;
-/// What may stand in braces in a location.
-const PLACEHOLDERS: [&str; 5] = ["host", "path", "query", "uri", "port"];
 const CONTENT_TYPE_DEFAULT: &str = "text/plain; charset=utf-8";
 
 /// Checks a redirection. `key` is that of the rule's `redirect`.
@@ -46,10 +44,10 @@ fn location_is_sound(location: &str) -> Result<(), String> {
     if location.len() > LOCATION_BYTES_MAX {
         return Err(format!("{} bytes; at most {LOCATION_BYTES_MAX} are allowed", location.len()));
     }
-    let placeholders = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
+    let placeholders = LOCATION_NAMES.map(|name| format!("{{{name}}}")).join(", ");
     let mut rest = location;
     while let Some((before, from)) = rest.split_once('{') {
-        let inside = from.split_once('}').filter(|(name, _)| PLACEHOLDERS.contains(name));
+        let inside = from.split_once('}').filter(|(name, _)| LOCATION_NAMES.contains(name));
         let (false, Some((_, after))) = (before.contains('}'), inside) else {
             return Err(format!("what stands in braces is replaced, and is one of {placeholders}"));
         };
@@ -71,7 +69,7 @@ fn location_is_sound(location: &str) -> Result<(), String> {
 }
 
 /// Checks a fixed response. `key` is that of the rule's `respond`.
-pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> Option<RuleAnswer> {
+pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> RuleAnswer {
     let status_key = format!("{key}.status");
     let needed = format!("allowed are {} to {}", RESPOND_STATUS.start(), RESPOND_STATUS.end());
     let status = findings.required(&status_key, raw.status, &needed);
@@ -90,7 +88,7 @@ pub(super) fn respond(raw: &RawRespond, key: &str, findings: &mut Findings) -> O
         CONTENT_TYPE_DEFAULT,
         findings,
     );
-    Some(RuleAnswer::Respond { status, content_type, body })
+    RuleAnswer::Respond { status, content_type, body }
 }
 
 /// Checks the media type of a body.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use baton_core::Settings;
 use handoff_proto::KeyRing;
+use handoff_proto::admin::CONFIGURATION_BYTES_MAX;
 use thiserror::Error;
 
 use crate::control::Catalog;
@@ -39,11 +40,12 @@ use crate::dpdk::DpdkSettings;
 pub use faults::Fault;
 use faults::Findings;
 use fixed::Fixed;
+pub(crate) use names::LISTED_MAX;
 pub(crate) use raw::{RawBackend, RawConfig, RawMember, RawRule, TextOr};
 pub(crate) use services::member_name;
 
-/// Longest configuration file, in bytes.
-pub const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Longest configuration file, in bytes: what may be sent may stand in a file.
+pub const FILE_BYTES_MAX: u64 = CONFIGURATION_BYTES_MAX as u64;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]

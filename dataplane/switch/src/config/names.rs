@@ -7,7 +7,7 @@ use super::faults::{Findings, quoted};
 /// Longest name of a VIP, a backend, a pool or a class, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// How many names are listed where one is wanted that does not exist.
-const LISTED_MAX: usize = 16;
+pub(crate) const LISTED_MAX: usize = 16;
 
 /// The names of one section, in their order.
 #[derive(Debug)]

@@ -101,7 +101,7 @@ fn action(
             return terms.pools.get(usize::from(found)).copied().map(Action::Dispatch);
         }
         (None, Some(raw), _) => answers::redirect(raw, &key("redirect"), findings)?,
-        (None, None, Some(raw)) => answers::respond(raw, &key("respond"), findings)?,
+        (None, None, Some(raw)) => answers::respond(raw, &key("respond"), findings),
         (None, None, None) => {
             let needed = "missing; the name of a [[pool]] is needed, or redirect or respond in its place";
             findings.fault(key("pool"), "", needed);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use baton_core::switch::MTU_BYTES_MIN;
 use baton_core::{Network, Settings};
+use handoff_proto::admin::SOCKET_DEFAULT;
 use handoff_proto::{KeyRing, METRICS_PORT, Micros};
 
 use super::faults::{Findings, host_address, quoted};
@@ -14,7 +15,6 @@ use super::{ControlSettings, KeyFault};
 use crate::dpdk::{DpdkSettings, Idle, MTU, SettingsError};
 
 const KEY_FILE_DEFAULT: &str = "/etc/baton/keys.toml";
-const ADMIN_SOCKET_DEFAULT: &str = "/run/baton/switch.sock";
 /// Longest path of a Unix socket: `sun_path` of unix(7), 108 bytes with the terminating zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -173,7 +173,7 @@ pub(super) fn control(raw: &RawControl, findings: &mut Findings) -> Option<Contr
             );
         }
     }
-    let socket = raw.admin_socket.as_deref().unwrap_or(ADMIN_SOCKET_DEFAULT);
+    let socket = raw.admin_socket.as_deref().unwrap_or(SOCKET_DEFAULT);
     let admin_socket = PathBuf::from(socket);
     if !admin_socket.is_absolute() || admin_socket.file_name().is_none() {
         findings.fault("control.admin_socket", quoted(socket), "an absolute path of a socket is needed");

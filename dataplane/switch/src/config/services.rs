@@ -79,7 +79,7 @@ pub(super) fn catalog(
         rules,
         classes,
         overload,
-        answers,
+        answers: answers.into(),
         error_pages,
         keys: keys?,
     })

@@ -21,8 +21,8 @@ use super::shared::Shared;
 pub const UNAUTHENTICATED_COUNT_MAX: usize = 64;
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 << 10;
-/// How long to wait after the system could not give a connection (too many open files, say).
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait after the system could not give a connection, whoever's it is (too many open files, say).
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a peer may take to read an answer.
 const WRITE_MAX: Duration = Duration::from_micros(SILENCE_MAX.0);
 

@@ -1,6 +1,7 @@
 //! What operators are answered.
 
 use core::net::IpAddr;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use baton_core::flow::State;
@@ -15,12 +16,13 @@ use tokio::time::timeout;
 
 use super::catalog::Catalog;
 use super::shared::Shared;
+use crate::metrics::{NEWS_LOST, SESSIONS_LOST};
 use crate::runtime::{Dispatched, LcoreView, Mailbox, Question};
 
 /// How long an lcore may take to answer: many turns of its loop.
 pub(super) const LCORE_ANSWER_MAX: Duration = Duration::from_millis(500);
-/// How many next hops are asked for: every backend may have its own, and there is the gateway.
-const NEXT_HOPS_SPARE: usize = 16;
+/// Next hops besides those that backends may be themselves: the gateway.
+const GATEWAYS_MAX: usize = 1;
 
 /// Describes the switch as a whole.
 pub(super) fn status(shared: &Shared) -> Status {
@@ -42,7 +44,7 @@ pub(super) fn status(shared: &Shared) -> Status {
             .iter()
             .map(|named| VipStatus { name: named.name.clone(), vip: named.service.vip })
             .collect(),
-        backends_usable: backends.iter().filter(|backend| backend.usable).count(),
+        backends_usable: backends.iter().filter(|(_, backend)| backend.usable).count(),
         backends_configured: backends.len(),
         flows: observer.sum(|lcore| lcore.core.flows()),
         flows_capacity: flows_capacity(shared),
@@ -84,25 +86,24 @@ fn drops(lcore: &LcoreView) -> u64 {
 /// Describes the backends. Their next hops are asked of the first lcore; without its answer they stay out.
 pub(super) async fn backends(shared: &Shared) -> Vec<Backend> {
     let mut backends = shared.backends();
-    let room = Vec::with_capacity(backends.len() + NEXT_HOPS_SPARE);
+    // Those that were taken out of the configuration are among the next hops, too: their flows go on.
+    let room = Vec::with_capacity(shared.catalog().backends.len() + GATEWAYS_MAX);
     let hops = match shared.mailboxes.first() {
         Some(mailbox) => ask(mailbox, |reply| Question::NextHops { room, reply }).await.unwrap_or_default(),
         None => Vec::new(),
     };
-    let mac_of = |wanted: IpAddr| hops.iter().find(|(address, _)| IpAddr::from(*address) == wanted);
-    for backend in &mut backends {
+    let hops: HashMap<IpAddr, _> = hops.into_iter().map(|(address, mac)| (address.into(), mac)).collect();
+    let gateway = shared.identity.gateway.and_then(|gateway| hops.get(&IpAddr::from(gateway)));
+    let counted = dispatched(shared).await;
+    for (index, backend) in &mut backends {
         // Backends that are no next hops themselves are behind the gateway.
-        let hop = mac_of(backend.address).or_else(|| mac_of(shared.identity.gateway?.into()));
-        backend.next_hop_mac = hop.and_then(|(_, mac)| *mac).map(|mac| mac.to_string().replace('-', ":"));
-    }
-    let (catalog, counted) = (shared.catalog(), dispatched(shared).await);
-    for backend in &mut backends {
-        let Some((index, _)) = catalog.backend_named(&backend.name) else { continue };
+        let mac = hops.get(&backend.address).or(gateway).copied().flatten();
+        backend.next_hop_mac = mac.map(|mac| mac.to_string().replace('-', ":"));
         let tally = |counted: &Dispatched| counted.tallies.get(usize::from(index.0)).copied();
         backend.connections = counted.as_ref().and_then(tally).map(|tally| tally.connections.into());
-        backend.handoffs = shared.observer.sum(|lcore| lcore.core.handoffs(index));
+        backend.handoffs = shared.observer.sum(|lcore| lcore.core.handoffs(*index));
     }
-    backends
+    backends.into_iter().map(|(_, backend)| backend).collect()
 }
 
 /// Asks all lcores what they have given to whom; `None` if one does not answer.
@@ -183,7 +184,7 @@ const fn state_name(state: State) -> &'static str {
     }
 }
 
-/// Lists every counter of core and door, summed over the lcores.
+/// Lists every counter of core and door, summed over the lcores, and what did not reach one of them.
 pub(super) fn counters(shared: &Shared) -> Vec<Counter> {
     let observer = &shared.observer;
     let counter = |name: &str, description: &str, value| Counter {
@@ -208,5 +209,7 @@ pub(super) fn counters(shared: &Shared) -> Vec<Counter> {
             })
             .collect(),
     };
-    events.chain(drops).chain(door).collect()
+    let lost = [(NEWS_LOST, shared.news_lost()), (SESSIONS_LOST, shared.sessions_lost())];
+    let lost = lost.map(|((name, description), value)| counter(name, description, value));
+    events.chain(drops).chain(door).chain(lost).collect()
 }

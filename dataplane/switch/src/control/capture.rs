@@ -7,7 +7,7 @@ use std::time::Duration;
 use handoff_proto::admin::{CAPTURE_FRAMES_MAX, CAPTURE_SECONDS_MAX, CaptureRequest, EventKind};
 use handoff_proto::{Micros, Vip};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::answers::LCORE_ANSWER_MAX;
 use super::operate::OperateFault;
@@ -56,20 +56,23 @@ pub(super) async fn begin(
         OperateFault::Conflict("another capture runs, and only one can; wait for its end".to_owned())
     })?;
     let room = (ROOM_ALL / shared.mailboxes.len().max(1)).max(ROOM_LEAST);
-    let taps: Vec<Arc<Tap>> = shared.mailboxes.iter().map(|_| Arc::new(Tap::new(filter, room))).collect();
-    for (mailbox, tap) in shared.mailboxes.iter().zip(&taps) {
-        if change(mailbox, Some(Arc::clone(tap))).await.is_none() {
-            take_out(shared).await;
-            return Err(OperateFault::Busy("an lcore does not answer at the moment; try again".to_owned()));
+    let lcores = u32::try_from(shared.mailboxes.len()).unwrap_or(u32::MAX);
+    let taps = shared.mailboxes.iter().map(|_| Arc::new(Tap::new(filter, room))).collect();
+    let (sender, receiver) = mpsc::channel(PARTS_MAX);
+    let (shared, whose) = (Arc::clone(shared), whose(request));
+    let capture = Capture { shared, taps, sender, whose, tally: Tally::default(), _seat: seat };
+    // By a task of its own from the first tap on: an asker who leaves ends this wait, and must not leave taps behind.
+    let (ready, is_ready) = oneshot::channel();
+    let (frames_max, seconds_max) = (request.frames_max.into(), request.seconds_max.into());
+    tokio::spawn(capture.run(ready, frames_max, seconds_max));
+    // As long as all lcores may take to let a tap in and out again.
+    let patience = LCORE_ANSWER_MAX.saturating_mul(lcores).saturating_mul(2);
+    match timeout(patience, is_ready).await {
+        Ok(Ok(())) => Ok(receiver),
+        Ok(Err(_)) | Err(_) => {
+            Err(OperateFault::Busy("an lcore does not answer at the moment; try again".to_owned()))
         }
     }
-    let whose = whose(request);
-    shared.note(EventKind::Capture, None, &format!("capture of {whose} begins"));
-    let (sender, receiver) = mpsc::channel(PARTS_MAX);
-    let capture =
-        Capture { shared: Arc::clone(shared), taps, sender, whose, tally: Tally::default(), _seat: seat };
-    tokio::spawn(capture.run(u64::from(request.frames_max), u64::from(request.seconds_max)));
-    Ok(receiver)
 }
 
 fn filter(request: &CaptureRequest) -> Result<Filter, OperateFault> {
@@ -96,21 +99,17 @@ fn whose(request: &CaptureRequest) -> String {
     format!("{}:{port} with {vip}", request.client)
 }
 
-/// Puts a tap into an lcore or takes it out; `None` if the lcore does not answer in time.
-async fn change(mailbox: &Mailbox, tap: Option<Arc<Tap>>) -> Option<()> {
+/// An lcore has not yet taken as many changes as may wait for it.
+struct Crowded;
+
+/// Puts a tap into an lcore or takes it out; says whether the lcore did so in time.
+async fn change(mailbox: &Mailbox, tap: Option<Arc<Tap>>) -> Result<bool, Crowded> {
     let (reply, before) = oneshot::channel();
     if !mailbox.change_tap(TapChange { tap, reply }) {
-        return None;
+        return Err(Crowded);
     }
     // What comes back is freed here.
-    timeout(LCORE_ANSWER_MAX, before).await.ok()?.ok().map(drop)
-}
-
-/// Takes the taps out of every lcore. One that does not answer finds the order when it wakes.
-async fn take_out(shared: &Shared) {
-    for mailbox in shared.mailboxes.iter() {
-        change(mailbox, None).await;
-    }
+    Ok(timeout(LCORE_ANSWER_MAX, before).await.is_ok_and(|before| before.map(drop).is_ok()))
 }
 
 /// A capture that runs.
@@ -125,9 +124,18 @@ struct Capture {
 }
 
 impl Capture {
-    async fn run(mut self, frames_max: u64, seconds_max: u64) {
+    /// Puts the taps in, which `ready` is told of, writes down what they keep, and takes them out, whatever else happens.
+    async fn run(mut self, ready: oneshot::Sender<()>, frames_max: u64, seconds_max: u64) {
+        let is_tapped = self.put_in().await;
+        if !is_tapped {
+            self.take_out().await;
+            return drop(ready);
+        }
+        self.shared.note(EventKind::Capture, None, &format!("capture of {} begins", self.whose));
         let end = Instant::now() + Duration::from_secs(seconds_max);
-        let mut is_read = self.sender.send(Part::Bytes(pcap::header())).await.is_ok();
+        // Nobody there any more is no fault.
+        let is_awaited = ready.send(()).is_ok();
+        let mut is_read = is_awaited && self.sender.send(Part::Bytes(pcap::header())).await.is_ok();
         while is_read && self.tally.frames < frames_max && Instant::now() < end {
             if let Some(part) = self.part(frames_max) {
                 is_read = self.sender.send(Part::Bytes(part)).await.is_ok();
@@ -138,7 +146,7 @@ impl Capture {
                 () = sleep_until(end.min(Instant::now() + INTERVAL)) => {}
             }
         }
-        take_out(&self.shared).await;
+        self.take_out().await;
         while is_read && let Some(part) = self.part(frames_max) {
             is_read = self.sender.send(Part::Bytes(part)).await.is_ok();
         }
@@ -149,6 +157,26 @@ impl Capture {
         self.shared.note(EventKind::Capture, None, &text);
         // Nobody there any more is no fault.
         drop(self.sender.send(Part::End(self.tally)).await);
+    }
+
+    /// Puts the taps in; says whether every lcore has its own.
+    async fn put_in(&self) -> bool {
+        for (mailbox, tap) in self.shared.mailboxes.iter().zip(&self.taps) {
+            if !matches!(change(mailbox, Some(Arc::clone(tap))).await, Ok(true)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the taps out of every lcore. One that does not answer finds the order when it wakes; while it has no room even for
+    /// that, no other capture begins.
+    async fn take_out(&self) {
+        for mailbox in self.shared.mailboxes.iter() {
+            while let Err(Crowded) = change(mailbox, None).await {
+                sleep(INTERVAL).await;
+            }
+        }
     }
 
     /// Empties the taps, as far as one part goes; `None` if nothing is in them, or nothing more may be.

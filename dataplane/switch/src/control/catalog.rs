@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use baton_core::http::ErrorPages;
+use baton_core::metrics::BACKENDS_MAX;
 use baton_core::policy::{BackendIndex, Class, Overload, Pool, PoolIndex, Rule, RuleAnswer, Rules, VipIndex};
 use baton_core::switch::{Backend, Inspect, Service, Snapshot};
 use handoff_proto::KeyRing;
@@ -16,6 +17,8 @@ use handoff_proto::control::VIPS_MAX;
 
 /// How many places there are for backends, and as many for pools: twice what may be configured at a time.
 pub const PLACES_MAX: usize = 8_192;
+// Each backend's handoffs are counted, whatever its place.
+const _: () = assert!(PLACES_MAX <= BACKENDS_MAX);
 
 /// A VIP with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ pub struct Catalog {
     /// When there are too many requests.
     pub overload: Overload,
     /// What rules answer themselves.
-    pub answers: Vec<RuleAnswer>,
+    pub answers: Arc<[RuleAnswer]>,
     /// What clients are told whose request cannot be served.
     pub error_pages: Arc<ErrorPages>,
     /// Keys of cookies, tags and control channels.
@@ -110,7 +113,7 @@ impl Catalog {
             rules: Rules::default(),
             classes: vec![NamedClass { name: String::new(), class: Class::default() }],
             overload: Overload::default(),
-            answers: Vec::new(),
+            answers: Arc::default(),
             error_pages: Arc::default(),
             keys,
         }
@@ -133,7 +136,7 @@ impl Catalog {
             rules: self.rules.clone(),
             classes: self.classes.iter().map(|named| named.class).collect(),
             overload: self.overload,
-            answers: self.answers.clone(),
+            answers: Arc::clone(&self.answers),
             error_pages: Arc::clone(&self.error_pages),
             keys: self.keys.clone(),
         }

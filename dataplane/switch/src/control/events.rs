@@ -17,6 +17,7 @@ const TEXT_CHARS_MAX: usize = 1_000;
 /// The newest events.
 #[derive(Debug)]
 pub struct Chronicle {
+    /// The events in their order; guards also that their numbers rise as they are told.
     kept: Mutex<VecDeque<Event>>,
     /// Number of the newest event, 0 before the first.
     newest: watch::Sender<u64>,

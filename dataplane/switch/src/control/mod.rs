@@ -30,6 +30,7 @@ mod tests;
 mod told;
 
 pub use admin::{AdminSocket, CONNECTION_COUNT_MAX, IDLE_MAX, SocketFault};
+pub(crate) use agents::ACCEPT_PAUSE;
 pub use agents::UNAUTHENTICATED_COUNT_MAX;
 pub use catalog::{Catalog, NamedBackend, NamedClass, NamedPool, NamedVip, PLACES_MAX, Places, vips_of_rule};
 pub use events::{Chronicle, EVENTS_KEPT_MAX};

@@ -6,8 +6,10 @@
 //! One mechanism stands behind every change: the raw form of the running configuration is changed, checked whole, and applied
 //! at once, exactly like a reload from the file. A change that is refused changes nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use baton_core::policy::BackendIndex;
 use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, Counter, Flows, NewBackend, NewWeight, Pool, Route,
     RouteQuestion, Rule, Status,
@@ -44,7 +46,7 @@ pub enum OperateFault {
 
 /// What operators may do.
 ///
-/// All of it runs on the control thread, which agents' reports need too: nothing here may block it for long.
+/// All of it is called on the control thread, which agents' reports need too: nothing here may block it for long.
 #[derive(Clone)]
 pub struct Operations {
     shared: Arc<Shared>,
@@ -84,44 +86,54 @@ impl Operations {
     /// Describes every pool, in their configured order.
     ///
     /// # Errors
-    /// None today.
-    pub fn pools(&self) -> Result<Vec<Pool>, OperateFault> {
-        let running = self.shared.live.running();
-        let roster = self.shared.roster.lock();
-        Ok(listings::pools(&running, |index| roster.is_usable(index)))
+    /// [`OperateFault::Failed`], for a fault of ours.
+    pub async fn pools(&self) -> Result<Vec<Pool>, OperateFault> {
+        self.aside(|shared| {
+            let running = shared.live.running();
+            let usable: HashSet<BackendIndex> = {
+                let roster = shared.roster.lock();
+                let places = running.config.catalog.configured_backends().map(|(index, _)| index);
+                places.filter(|index| roster.is_usable(*index)).collect()
+            };
+            listings::pools(&running, |index| usable.contains(&index))
+        })
+        .await
     }
 
     /// Lists every rule, in the order in which they are tried.
     ///
     /// # Errors
-    /// None today.
+    /// [`OperateFault::Failed`], for a fault of ours.
     pub async fn rules(&self) -> Result<Vec<Rule>, OperateFault> {
-        let mut rules = listings::rules(&self.shared.live.running());
-        if let Some(counted) = answers::dispatched(&self.shared).await {
-            for (rule, requests) in rules.iter_mut().zip(counted.rule_hits) {
-                rule.requests = Some(requests);
-            }
-        }
-        Ok(rules)
+        let running = self.shared.live.running();
+        let counted = answers::dispatched(&self.shared).await;
+        // What was counted for other rules says nothing of these.
+        let is_theirs = self.shared.live.running().generation == running.generation;
+        let hits = counted.filter(|_| is_theirs).map(|counted| counted.rule_hits).unwrap_or_default();
+        self.aside(move |_| {
+            let mut rules = listings::rules(&running);
+            rules.iter_mut().zip(hits).for_each(|(rule, requests)| rule.requests = Some(requests));
+            rules
+        })
+        .await
     }
 
     /// Lists every service class.
-    ///
-    /// # Errors
-    /// None today.
-    pub fn classes(&self) -> Result<Vec<Class>, OperateFault> {
+    pub fn classes(&self) -> Vec<Class> {
         let counted = |class| answers::class_counts(&self.shared, class);
-        Ok(listings::classes(&self.shared.live.running().config.catalog, counted))
+        listings::classes(&self.shared.live.running().config.catalog, counted)
     }
 
     /// Returns the running configuration.
     ///
     /// # Errors
     /// It cannot be written as TOML, which is a fault of ours.
-    pub fn configuration(&self) -> Result<Configuration, OperateFault> {
+    pub async fn configuration(&self) -> Result<Configuration, OperateFault> {
         let running = self.shared.live.running();
-        let toml = running.to_toml().map_err(|error| OperateFault::Failed(error.to_string()))?;
-        Ok(Configuration { generation: running.generation, applied: running.since, toml })
+        let (generation, applied) = (running.generation, running.since);
+        let toml = self.aside(move |_| running.to_toml()).await?;
+        let toml = toml.map_err(|error| OperateFault::Failed(error.to_string()))?;
+        Ok(Configuration { generation, applied, toml })
     }
 
     /// Checks a configuration and compares it with the running one; changes nothing.
@@ -130,7 +142,7 @@ impl Operations {
     /// [`OperateFault::Refused`] with every fault in it.
     pub async fn check(&self, toml: &str) -> Result<Changes, OperateFault> {
         let order = Order::Apply(toml.to_owned());
-        self.aside(move |shared| shared.live.consider(&order)).await
+        changes(self.aside(move |shared| shared.live.consider(&order)).await?)
     }
 
     /// Makes this the running configuration, until the switch ends or another one is applied. The file stays as it is.
@@ -193,23 +205,17 @@ impl Operations {
     }
 
     async fn carry_out(&self, order: Order) -> Result<Changes, OperateFault> {
-        self.aside(move |shared| shared.carry_out(&order)).await
+        changes(self.aside(move |shared| shared.carry_out(&order)).await?)
     }
 
-    /// Does what may take seconds beside the control thread.
-    async fn aside(
+    /// Does beside the control thread what grows with the configuration, and may take seconds.
+    async fn aside<T: Send + 'static>(
         &self,
-        act: impl FnOnce(&Shared) -> Result<Outcome, OrderFault> + Send + 'static,
-    ) -> Result<Changes, OperateFault> {
+        act: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, OperateFault> {
         let shared = Arc::clone(&self.shared);
-        match task::spawn_blocking(move || act(&shared)).await {
-            Ok(Ok(Outcome { generation, changes, warnings })) => {
-                let warnings = warnings.iter().map(ToString::to_string).collect();
-                Ok(Changes { generation, changes, warnings })
-            }
-            Ok(Err(fault)) => Err(fault.into()),
-            Err(error) => Err(OperateFault::Failed(error.to_string())),
-        }
+        let acted = task::spawn_blocking(move || act(&shared)).await;
+        acted.map_err(|error| OperateFault::Failed(error.to_string()))
     }
 
     /// Says what would become of a request; nothing does.
@@ -219,6 +225,11 @@ impl Operations {
     pub async fn route(&self, question: &RouteQuestion) -> Result<Route, OperateFault> {
         route::route(&self.shared, question).await
     }
+}
+
+fn changes(carried_out: Result<Outcome, OrderFault>) -> Result<Changes, OperateFault> {
+    let Outcome { generation, changes, warnings } = carried_out?;
+    Ok(Changes { generation, changes, warnings: warnings.iter().map(ToString::to_string).collect() })
 }
 
 impl From<OrderFault> for OperateFault {

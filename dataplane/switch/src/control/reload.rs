@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::catalog::Catalog;
 use super::changes;
 use crate::config::{
-    self, Config, ConfigError, Fault, KeyFault, RawBackend, RawConfig, RawMember, Sources, TextOr,
+    self, Config, ConfigError, Fault, KeyFault, LISTED_MAX, RawBackend, RawConfig, RawMember, Sources, TextOr,
 };
 
 /// How a configuration that did not come from the file is called in errors.
@@ -151,8 +151,11 @@ impl Running {
 #[derive(Debug)]
 pub struct Live {
     file: PathBuf,
-    /// Held for as long as an order takes: checking may take seconds, and nobody who only looks should wait for it.
+    /// Guards the making of the next configuration from the one that runs, one order at a time: checking may take seconds, and
+    /// nobody who only looks should wait for it.
     changing: Mutex<()>,
+    /// Guards which configuration runs. Held while roster and lcores are told of another one; the roster's lock is taken within
+    /// it, never the other way round.
     running: Mutex<Arc<Running>>,
 }
 
@@ -193,8 +196,10 @@ impl Live {
         let config = self.result_of(order, &running)?;
         let generation = running.generation + 1;
         let (outcome, config) = outcome(&running.config, config, generation);
+        // Together, so that nobody takes the one before for what runs while the lcores already go by this one.
+        let mut running = self.running.lock();
         adopt(&config.catalog);
-        *self.running.lock() = Arc::new(Running { config, generation, since: now });
+        *running = Arc::new(Running { config, generation, since: now });
         Ok(outcome)
     }
 
@@ -330,8 +335,6 @@ fn is_called(member: &TextOr<RawMember>, name: &str) -> bool {
 
 /// Lists names an operator might have meant.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    /// How many are listed.
-    const LISTED_MAX: usize = 16;
     let names: Vec<&str> = names.collect();
     match names.split_at_checked(LISTED_MAX) {
         _ if names.is_empty() => "there is none at all".to_owned(),

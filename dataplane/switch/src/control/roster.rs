@@ -281,7 +281,7 @@ impl Roster {
             member.standing = standing;
             member.load = Some(report.load);
             member.health = Some(health);
-            member.measured = Some(load_of(&report.load, now));
+            member.measured = load_of(&report.load, now);
             member.unfit = unfit;
         });
         self.loads.is_there = true;
@@ -419,7 +419,9 @@ impl Roster {
 
     /// Says whether a backend may get new connections.
     pub fn is_usable(&self, index: BackendIndex) -> bool {
-        self.outlook(usize::from(index.0)).usable
+        let place = usize::from(index.0);
+        let is_wanted = self.catalog.backends.get(place).is_some_and(NamedBackend::is_wanted);
+        is_wanted && self.members.get(place).is_some_and(|member| member.standing.is_usable())
     }
 
     /// Says why a backend gets no new connections, and what else may have to do with it.

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use baton_core::http;
 use baton_core::policy::{Affinity, VipIndex};
 use baton_core::switch::{Explanation, Inspect};
 use handoff_proto::admin::{Route, RouteContent, RouteOutcome, RouteQuestion, RuleAction};
@@ -17,24 +18,39 @@ use crate::runtime::{Asked, AskedContent, Question};
 /// What is answered where nothing else is.
 const UNAVAILABLE: u16 = 503;
 
-/// Asks the first lcore. Each lcore has its own turns and counts, so that another may choose otherwise.
+/// How often it is asked if the configuration changes meanwhile.
+const ATTEMPTS: usize = 2;
+
+/// Asks the first lcore. Each lcore has its own turns and counts, so that another may choose otherwise. What it answers is put
+/// into the words of the configuration it went by: where another one came into force meanwhile, it is asked again.
 pub(super) async fn route(shared: &Shared, question: &RouteQuestion) -> Result<Route, OperateFault> {
-    let running = shared.live.running();
+    for _ in 0..ATTEMPTS {
+        let running = shared.live.running();
+        let route = route_by(shared, &running, question).await?;
+        if shared.live.running().generation == running.generation {
+            return Ok(route);
+        }
+    }
+    Err(OperateFault::Busy("the configuration changed meanwhile; try again".to_owned()))
+}
+
+async fn route_by(
+    shared: &Shared,
+    running: &Running,
+    question: &RouteQuestion,
+) -> Result<Route, OperateFault> {
     let (vip, named) = vip(&running.config.catalog, question.vip.as_deref())?;
     fits(named, &question.content)?;
     let client = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let asked = Box::new(Asked { vip, client, content: content(&question.content) });
+    let asked = Box::new(Asked { vip, client, content: content(&question.content)? });
     let busy = |why: &str| OperateFault::Busy(format!("{why}; try again"));
     let lcore = shared.mailboxes.first().ok_or_else(|| busy("there is no lcore"))?;
     let explanation = ask(lcore, |reply| Question::Explain { asked, reply }).await;
     let explanation = explanation.ok_or_else(|| busy("an lcore does not answer at the moment"))?;
-    if shared.live.running().generation != running.generation {
-        return Err(busy("the configuration changed meanwhile"));
-    }
     Ok(Route {
         vip: named.name.clone(),
-        rule: explanation.rule.and_then(|rule| listings::rule(&running, usize::from(rule.0))),
-        outcome: outcome(&running, &explanation),
+        rule: explanation.rule.and_then(|rule| listings::rule(running, usize::from(rule.0))),
+        outcome: outcome(running, &explanation),
     })
 }
 
@@ -63,18 +79,21 @@ fn fits(named: &NamedVip, content: &RouteContent) -> Result<(), OperateFault> {
     Err(OperateFault::Invalid(format!("VIP {:?}: {needed}", named.name)))
 }
 
-fn content(asked: &RouteContent) -> AskedContent {
-    match asked {
+/// Reads what is asked about as the packet path reads it from a connection.
+fn content(asked: &RouteContent) -> Result<AskedContent, OperateFault> {
+    Ok(match asked {
         RouteContent::Unseen => AskedContent::Unseen,
         RouteContent::Http { method, target, host, headers } => {
             let (path, query) =
                 target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
+            let field = host.iter().map(|host| ("Host".to_owned(), host.clone()));
+            let fields: Vec<(String, String)> = field.chain(headers.iter().cloned()).collect();
             AskedContent::Http {
                 method: method.clone(),
-                host: host.clone(),
+                host: host_of(&fields)?,
                 path: path.to_owned(),
                 query: query.map(str::to_owned),
-                fields: headers.clone(),
+                fields,
             }
         }
         RouteContent::Tls { server_name, protocols } => AskedContent::Tls {
@@ -82,7 +101,21 @@ fn content(asked: &RouteContent) -> AskedContent {
             protocols: protocols.clone(),
             session_id: Vec::new(),
         },
+    })
+}
+
+/// Finds the host among the fields of a request.
+fn host_of(fields: &[(String, String)]) -> Result<Option<String>, OperateFault> {
+    let wrong =
+        |why: String| OperateFault::Invalid(format!("{why}: the switch answers such a request with 400"));
+    let mut hosts = fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let (first, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(wrong("more than one Host".to_owned()));
     }
+    let Some((_, field)) = first else { return Ok(None) };
+    let host = http::host_of(field.trim()).ok_or_else(|| wrong(format!("host={field:?} is no host")))?;
+    Ok(Some(host.to_owned()))
 }
 
 fn outcome(running: &Running, explanation: &Explanation) -> RouteOutcome {

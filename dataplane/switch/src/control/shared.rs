@@ -4,8 +4,9 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use baton_core::policy::BackendIndex;
 use baton_core::switch::{Renewal, Update};
-use handoff_proto::admin::EventKind;
+use handoff_proto::admin::{Backend, EventKind};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -59,7 +60,8 @@ pub struct ControlCounters {
     pub published: AtomicU64,
 }
 
-/// What control's parts share. Locks here are held for microseconds and never across a wait.
+/// What control's parts share. Locks here are held for microseconds (for milliseconds while a configuration comes into force)
+/// and never across a wait.
 pub struct Shared {
     /// Who the switch is.
     pub identity: Identity,
@@ -71,10 +73,12 @@ pub struct Shared {
     pub chronicle: Chronicle,
     /// The running configuration.
     pub live: Live,
+    /// Guards what agents say and what follows from it; also the order in which snapshots reach the lcores.
     pub(super) roster: Mutex<Roster>,
     pub(super) mailboxes: Arc<[Mailbox]>,
     /// Of the capture that runs.
     pub(super) capture_seat: Arc<Semaphore>,
+    /// Guards which refusals the log was told of.
     refusals: Mutex<Told>,
     read_port: ReadPort,
 }
@@ -110,9 +114,11 @@ impl Shared {
         self.observer.clock()
     }
 
-    /// Describes the backends, without the addresses of their next hops.
-    pub fn backends(&self) -> Vec<handoff_proto::admin::Backend> {
-        self.roster.lock().describe(self.clock().now())
+    /// Describes the backends that are configured, each with its place, without the addresses of their next hops.
+    pub fn backends(&self) -> Vec<(BackendIndex, Backend)> {
+        let roster = self.roster.lock();
+        let places = roster.catalog().configured_backends().map(|(index, _)| index);
+        places.zip(roster.describe(self.clock().now())).collect()
     }
 
     /// Returns what is configured now.
@@ -163,6 +169,12 @@ impl Shared {
         self.mailboxes.iter().map(Mailbox::news_lost).sum()
     }
 
+    /// Returns how many learned TLS sessions did not reach an lcore since start.
+    pub fn sessions_lost(&self) -> u64 {
+        let waited = self.roster.lock().learned_lost();
+        self.mailboxes.iter().map(Mailbox::sessions_lost).fold(waited, u64::saturating_add)
+    }
+
     /// Does something to the roster, then tells the lcores and the log what changed by it. It must not change what the roster
     /// goes by: that is for [`Shared::carry_out`].
     pub(super) fn with_roster<T>(&self, act: impl FnOnce(&mut Roster) -> T) -> T {
@@ -209,6 +221,7 @@ impl Shared {
             self.note(EventKind::AgentRefused, Some(&peer.to_string()), &format!("agent refused: {why}"));
         }
     }
+
     /// Tells that the switch serves from now on.
     pub(super) fn started(&self) {
         let Identity { address, device, .. } = &self.identity;

@@ -93,7 +93,7 @@ pub struct PortStats {
 pub struct Port {
     mac: [u8; 6],
     pool: Pool,
-    /// The number while the port is open. The lock keeps readers of statistics away from closing.
+    /// The number while the port is open. The lock guards its being open: who reads statistics holds it, and so does who closes.
     number: Arc<Mutex<Option<u16>>>,
 }
 

@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
 
+use crate::control::ACCEPT_PAUSE;
+
 /// Makes the text of `/metrics`.
 pub type Scrape = Arc<dyn Fn() -> prometheus::Result<String> + Send + Sync>;
 
@@ -26,8 +28,6 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const CONNECTION_MAX: Duration = Duration::from_secs(10);
 /// Longest request head, in bytes (hyper's least).
 const HEAD_BYTES_MAX: usize = 8 << 10;
-/// How long to wait after the system could not give a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -62,6 +62,7 @@ async fn attend(stream: TcpStream, scrape: Scrape) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .keep_alive(false)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     match timeout(CONNECTION_MAX, connection).await {

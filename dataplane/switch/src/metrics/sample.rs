@@ -87,6 +87,8 @@ pub struct ControlSample {
     pub published: u64,
     /// Learned addresses that did not reach another lcore.
     pub news_lost: u64,
+    /// Learned TLS sessions that did not reach an lcore.
+    pub sessions_lost: u64,
 }
 
 impl Sample {
@@ -108,16 +110,13 @@ impl Sample {
             }
         });
         let (catalog, observer) = (shared.catalog(), &shared.observer);
-        let backends = shared.backends().into_iter().map(|backend| {
-            let place = catalog.backend_named(&backend.name).map(|(index, _)| index);
-            BackendSample {
-                usable: backend.usable,
-                report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
-                handoffs: place.map_or(0, |index| observer.sum(|lcore| lcore.core.handoffs(index))),
-                connections: backend.load.and_then(|load| load.established),
-                response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
-                name: backend.name,
-            }
+        let backends = shared.backends().into_iter().map(|(index, backend)| BackendSample {
+            usable: backend.usable,
+            report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
+            handoffs: observer.sum(|lcore| lcore.core.handoffs(index)),
+            connections: backend.load.and_then(|load| load.established),
+            response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
+            name: backend.name,
         });
         // The first is that of rules which name none; further ones without a name are gone.
         let classes = (0..=u8::MAX).map(ClassIndex).zip(&catalog.classes);
@@ -141,6 +140,7 @@ impl Sample {
                 crowded: read(&counters.crowded),
                 published: read(&counters.published),
                 news_lost: shared.news_lost(),
+                sessions_lost: shared.sessions_lost(),
             },
         }
     }

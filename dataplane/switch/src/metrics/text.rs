@@ -131,14 +131,23 @@ fn backends(sample: &Sample, families: &mut Vec<MetricFamily>) {
 }
 
 fn classes(sample: &Sample, families: &mut Vec<MetricFamily>) {
-    let mut counted = |name: &str, description: &str, count: fn(&ClassSample) -> u64| {
+    let mut of_class = |name: &str, description: &str, count: fn(&ClassSample) -> u64| {
         let series = sample.classes.iter();
         let series = series.map(|class| (Some(("class", class.name.clone())), number(count(class))));
         families.push(counter(name, description, series.collect()));
     };
-    counted("class_let_in", "Requests of the service class that were let in.", |class| class.let_in);
-    counted("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
+    of_class("class_let_in", "Requests of the service class that were let in.", |class| class.let_in);
+    of_class("class_refused", "Requests of the service class refused for overload.", |class| class.refused);
 }
+
+/// Name and meaning of what control counts and operators see among the counters, too.
+pub(crate) const NEWS_LOST: (&str, &str) =
+    ("news_lost", "Learned hardware addresses that did not reach another lcore.");
+/// See [`NEWS_LOST`].
+pub(crate) const SESSIONS_LOST: (&str, &str) = (
+    "sessions_lost",
+    "Learned TLS sessions that did not reach an lcore; their clients' next handshakes are full ones.",
+);
 
 fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
     let counts = &sample.control;
@@ -151,7 +160,8 @@ fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {
             counts.crowded,
         ),
         ("snapshots_published", "Snapshots published to the lcores.", counts.published),
-        ("news_lost", "Learned hardware addresses that did not reach another lcore.", counts.news_lost),
+        (NEWS_LOST.0, NEWS_LOST.1, counts.news_lost),
+        (SESSIONS_LOST.0, SESSIONS_LOST.1, counts.sessions_lost),
     ] {
         families.push(counter(name, description, vec![(None, number(value))]));
     }
@@ -262,7 +272,7 @@ mod tests {
             ],
             classes: vec![ClassSample { name: "video".to_owned(), let_in: 40, refused: 2 }],
             port: Some(PortReading { stats, free_frames: 99 }),
-            control: ControlSample { refused: 3, ..ControlSample::default() },
+            control: ControlSample { refused: 3, sessions_lost: 5, ..ControlSample::default() },
         }
     }
 
@@ -336,12 +346,37 @@ mod tests {
             "baton_class_let_in_total{class=\"video\"} 40",
             "baton_class_refused_total{class=\"video\"} 2",
             "baton_agents_refused_total 3",
+            "baton_sessions_lost_total 5",
             "baton_start_time_seconds 1763711747.5",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
         assert!(!text.contains("_us_total"), "time is in seconds");
         assert!(!text.contains("report_age_seconds{backend=\"two\"}"));
+    }
+
+    #[test]
+    fn the_operators_page_names_what_is_exported() {
+        let page = include_str!("../../../../docs/OPERATING.md");
+        let tables = page.split("<!-- generated: ").filter_map(|part| part.split_once(" -->\n"));
+        let told: BTreeSet<String> = tables
+            .flat_map(|(table, rest)| {
+                let names = rest.lines().map_while(|line| line.strip_prefix("| ")).filter_map(|row| {
+                    row.strip_prefix('`').and_then(|name| name.split('`').next()).map(str::to_owned)
+                });
+                match table {
+                    "events" | "drops" | "lcore counters" => {
+                        names.map(|name| format!("{PREFIX}{name}_total")).collect::<Vec<_>>()
+                    }
+                    "other metrics" => names.collect(),
+                    _ => Vec::new(),
+                }
+            })
+            // Exported as seconds, which are among the others.
+            .filter(|name| !name.ends_with("_us_total"))
+            .collect();
+        let exported: BTreeSet<String> = parse(&render(&sample()).expect("renders")).into_keys().collect();
+        assert_eq!(told, exported);
     }
 
     #[test]

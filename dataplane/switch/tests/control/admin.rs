@@ -98,9 +98,38 @@ fn a_body_beyond_its_limit_is_refused_before_it_is_read() {
     stream.write_all(head.as_bytes()).expect("control reads");
     assert_eq!(http::receive(&mut stream).status, 413);
     // A configuration may be much longer than other bodies.
-    let toml = format!("{{\"toml\": \"{}\"}}", "#".repeat(1 << 20));
-    let answer = world.request("POST", "/v1/config/check", &toml);
-    assert_ne!(answer.status, 413);
+    let toml = |bytes: usize| format!("{{\"toml\": \"{}\"}}", "#".repeat(bytes));
+    let (status, why) = world.refusal("POST", "/v1/config/check", &toml(16 << 20));
+    assert_eq!(status, 422, "it is read: {why}");
+    let (status, why) = world.refusal("POST", "/v1/config/check", &toml((16 << 20) + 1));
+    assert!(status == 413 && why.contains("16777216 bytes"), "{status} {why}");
+    let mut stream = world.connect();
+    let head = "POST /v1/config/check HTTP/1.1\r\nhost: x\r\ncontent-length: 20971521\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("control reads");
+    let answer = http::receive(&mut stream);
+    let why = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == 413 && why.contains("20971520 bytes"), "{why}");
+    world.control.stop();
+}
+
+#[test]
+fn bodies_and_heads_may_be_as_long_as_the_page_says_and_no_byte_longer() {
+    let world = World::start();
+    let name = |body_bytes: usize| {
+        let around = r#"{"name": "", "address": "10.60.0.77"}"#.len();
+        format!(r#"{{"name": "{}", "address": "10.60.0.77"}}"#, "x".repeat(body_bytes - around))
+    };
+    assert_eq!(world.refusal("POST", "/v1/backends", &name(64 << 10)).0, 422, "no name is as long");
+    assert_eq!(world.refusal("POST", "/v1/backends", &name((64 << 10) + 1)).0, 413);
+    for (head_bytes, status) in [(32 << 10, 404), ((32 << 10) + 1, 431), (60 << 10, 431)] {
+        let around = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".len();
+        let head = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(head_bytes - around));
+        let mut stream = world.connect();
+        stream.write_all(head.as_bytes()).expect("a socket takes as much");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{head_bytes}");
+    }
     world.control.stop();
 }
 

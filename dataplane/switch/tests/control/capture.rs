@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use baton_switch::runtime::Tap;
+use baton_switch::runtime::{Tap, TapChange};
 use handoff_proto::Micros;
 use handoff_proto::admin::{CAPTURE_FRAMES_TRAILER, CAPTURE_LOST_TRAILER, EventKind, Events};
 
@@ -176,6 +176,35 @@ fn without_its_lcores_a_capture_does_not_begin() {
     letters.leave();
     let lcores = play(&world, &stop, |_, tap| tap.look_at(&frame(CLIENT, 4000, 60), Micros(1)));
     assert_eq!(read(&capture(&world, &request(2, 3600)).body).len(), 2);
+    end(&world, &stop, lcores);
+    world.control.stop();
+}
+
+#[test]
+fn who_leaves_while_a_capture_begins_leaves_no_tap_behind() {
+    let world = World::start();
+    let mut asker = world.connect();
+    http::send(&mut asker, "POST", "/v1/capture", &request(10, 3600));
+    let mut changes: Vec<TapChange> = Vec::new();
+    let mut look = |wanted: fn(&TapChange) -> bool| {
+        await_that("change of the tap", || {
+            if let Some(letters) = world.mailboxes[0].letters() {
+                changes.extend(std::iter::from_fn(|| letters.tap_change()));
+            }
+            changes.last().is_some_and(wanted)
+        });
+    };
+    look(|change| change.tap.is_some());
+    // The lcore has the tap and is about to say so; nobody listens any more.
+    drop(asker);
+    look(|change| change.tap.is_none());
+    drop(changes);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let lcores = play(&world, &stop, |_, _| {});
+    await_that("seat for another capture", || {
+        world.request("POST", "/v1/capture", &request(10, 1)).status == 200
+    });
     end(&world, &stop, lcores);
     world.control.stop();
 }

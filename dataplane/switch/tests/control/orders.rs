@@ -1,18 +1,25 @@
 //! What operators order over the admin API: the running configuration changes, and only as a whole.
 
 use std::fs;
+use std::future::poll_fn;
+use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use baton_core::policy::{AnswerIndex, BackendIndex, ClassIndex, PoolIndex, RuleIndex, VipIndex};
 use baton_core::switch::{Explanation, Why};
+use baton_core::wire::MacAddress;
+use baton_switch::control::{Operations, Order};
 use baton_switch::runtime::{Asked, AskedContent, Question};
 use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, EventKind, Events, Pool, PoolMember, Route, RouteOutcome, Rule,
     RuleAction,
 };
 use serde::de::DeserializeOwned;
+use tokio::runtime::Builder;
 
 use super::{SERVICES, World, write_files};
 
@@ -47,14 +54,14 @@ respond = { status = 410 }
 
 impl World {
     /// Orders what must be done.
-    fn order<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> T {
+    pub(super) fn order<T: DeserializeOwned>(&self, method: &str, path: &str, body: &str) -> T {
         let answer = self.request(method, path, body);
         let text = String::from_utf8(answer.body).expect("text");
         assert_eq!(answer.status, 200, "{path}: {text}");
         serde_json::from_str(&text).expect("the agreed form")
     }
 
-    fn config_body(&self, services: &str) -> String {
+    pub(super) fn config_body(&self, services: &str) -> String {
         let file = write_files(self.directory.path(), services);
         let toml = fs::read_to_string(file).expect("just written");
         serde_json::json!({ "toml": toml }).to_string()
@@ -228,6 +235,70 @@ fn a_configuration_is_checked_applied_shown_and_reloaded_whole() {
     world.control.stop();
 }
 
+#[test]
+fn what_may_be_long_is_not_written_on_the_control_thread() {
+    let world = World::start();
+    let many: String = (0..2_000)
+        .map(|host| format!("[[rule]]\nhost = \"h{host}.example.org\"\npool = \"all\"\n"))
+        .collect();
+    let services =
+        SERVICES.replace("[[rule]]\npool = \"all\"", &[&many, "\n[[rule]]\npool = \"all\""].concat());
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(&services));
+    let operations = Operations::new(Arc::clone(&world.shared));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut configuration = pin!(operations.configuration());
+        let first = poll_fn(|context| Poll::Ready(configuration.as_mut().poll(context))).await;
+        assert!(first.is_pending(), "this thread goes on with something else meanwhile");
+        let shown = configuration.await.expect("shown");
+        assert!(shown.generation == 2 && shown.toml.contains("h1999.example.org"));
+    });
+    let rules: Vec<Rule> = world.get("/v1/rules");
+    assert_eq!(rules.len(), 2_001);
+    world.control.stop();
+}
+
+#[test]
+fn next_hops_are_told_however_many_backends_there_were() {
+    let world = World::start();
+    let hosts = 100..130;
+    let hop = |last: u8| (Ipv4Addr::new(10, 60, 0, last), Some(MacAddress([2, 0, 0, 0, 0, last])));
+    let passing: String = hosts
+        .clone()
+        .map(|last| format!("[[backend]]\nname = \"b{last}\"\naddress = \"10.60.1.{last}\"\n"))
+        .collect();
+    let _: Changes =
+        world.order("POST", "/v1/config/apply", &world.config_body(&[SERVICES, &passing].concat()));
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(SERVICES));
+    let new = r#"{"name": "new", "address": "10.60.0.77", "pools": ["all"]}"#;
+    let _: Changes = world.order("POST", "/v1/backends", new);
+    // As an lcore has them: in the order in which it got to know them, and of those what there is room for.
+    let mut hops = vec![hop(254), hop(11)];
+    hops.extend(hosts.map(|last| (Ipv4Addr::new(10, 60, 1, last), None)));
+    hops.push(hop(77));
+    let mailboxes = Arc::clone(&world.mailboxes);
+    let lcore = thread::spawn(move || {
+        loop {
+            if let Some(letters) = mailboxes[0].letters() {
+                let question = letters.question();
+                letters.leave();
+                if let Some(Question::NextHops { mut room, reply }) = question {
+                    room.extend(hops.into_iter().take(room.capacity()));
+                    return reply.send(room).expect("control waits");
+                }
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let backends: Vec<Backend> = world.get("/v1/backends");
+    lcore.join().expect("asked");
+    let told: Vec<(&str, Option<&str>)> =
+        backends.iter().map(|one| (one.name.as_str(), one.next_hop_mac.as_deref())).collect();
+    let mac = ["02:00:00:00:00:0b", "02:00:00:00:00:fe", "02:00:00:00:00:4d"].map(Some);
+    assert_eq!(told, [("one", mac[0]), ("far", mac[1]), ("new", mac[2])]);
+    world.control.stop();
+}
+
 /// Answers one question about a request as an lcore does; returns what was asked.
 fn explain_once(world: &World, explanation: Explanation) -> JoinHandle<Asked> {
     let mailboxes = Arc::clone(&world.mailboxes);
@@ -307,7 +378,7 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         ),
     ] {
         let lcore = explain_once(&world, explanation);
-        let query = "method=PUT&target=/a%3Fid%3D7&host=h&header=X:%201&client=192.0.2.7";
+        let query = "method=PUT&target=/a%3Fid%3D7&host=h:8080&header=X:%201&client=192.0.2.7";
         let route: Route = world.get(&format!("/v1/route?{query}"));
         let asked = lcore.join().expect("asked");
         let content = AskedContent::Http {
@@ -315,7 +386,7 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
             host: Some("h".to_owned()),
             path: "/a".to_owned(),
             query: Some("id=7".to_owned()),
-            fields: vec![("X".to_owned(), "1".to_owned())],
+            fields: [("Host", "h:8080"), ("X", "1")].map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec(),
         };
         assert_eq!(asked, Asked { vip: VipIndex(0), client: [192, 0, 2, 7].into(), content });
         assert_eq!((route.vip.as_str(), route.rule.map(|rule| rule.number)), ("web", rule));
@@ -325,11 +396,93 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         ("vip=shop&method=GET&target=/", 404, "there are web"),
         ("server_name=x", 400, "requests are read there: say method and target"),
         ("", 400, "requests are read there"),
+        ("method=GET&target=/&host=h:x", 400, "host=\"h:x\" is no host"),
+        ("method=GET&target=/&host=[h]", 400, "answers such a request with 400"),
+        ("method=GET&target=/&host=h&header=host:%20h", 400, "more than one Host"),
         // No lcore answers.
         ("method=GET&target=/", 503, "try again"),
     ] {
         let (found, why) = world.refusal("GET", &format!("/v1/route?{query}"), "");
         assert!(found == status && why.contains(word), "{query}: {found} {why}");
     }
+    world.control.stop();
+}
+
+#[test]
+fn a_host_is_read_as_from_a_request() {
+    let world = World::start();
+    let explanation = Explanation {
+        rule: None,
+        class: ClassIndex(0),
+        answer: None,
+        pool: None,
+        fullness_permille: 0,
+        is_let_in: true,
+        chosen: None,
+    };
+    for (given, host) in [
+        ("host=example.org:8080", Some("example.org")),
+        ("host=Example.ORG", Some("Example.ORG")),
+        ("host=[::1]:80", Some("::1")),
+        ("host=[2001:db8::1]", Some("2001:db8::1")),
+        ("header=host:%20example.org:80", Some("example.org")),
+        ("client=192.0.2.7", None),
+    ] {
+        let lcore = explain_once(&world, explanation.clone());
+        let _: Route = world.get(&format!("/v1/route?method=GET&target=/&{given}"));
+        let AskedContent::Http { host: found, .. } = lcore.join().expect("asked").content else {
+            panic!("{given}")
+        };
+        assert_eq!(found.as_deref(), host, "{given}");
+    }
+    world.control.stop();
+}
+
+#[test]
+fn what_was_decided_by_a_configuration_is_told_in_its_own_words() {
+    let world = World::start();
+    let lcore = {
+        let (mailboxes, shared) = (Arc::clone(&world.mailboxes), Arc::clone(&world.shared));
+        let to_first = |pool| Explanation {
+            rule: Some(RuleIndex(0)),
+            class: ClassIndex(0),
+            answer: None,
+            pool: Some(PoolIndex(pool)),
+            fullness_permille: 0,
+            is_let_in: true,
+            chosen: None,
+        };
+        // Another one comes into force after each of the first two questions.
+        let changing = rich();
+        let file = world.directory.path().to_owned();
+        let pools = [(0, Some(changing)), (1, Some(SERVICES.to_owned())), (0, Some(rich())), (1, None)];
+        thread::spawn(move || {
+            for (pool, next) in pools {
+                loop {
+                    let question = mailboxes[0].letters().and_then(|letters| {
+                        let question = letters.question();
+                        letters.leave();
+                        question
+                    });
+                    if let Some(Question::Explain { reply, .. }) = question {
+                        if let Some(next) = &next {
+                            write_files(&file, next);
+                            shared.carry_out(&Order::Reload).expect("nothing is wrong with it");
+                        }
+                        break reply.send(to_first(pool)).expect("control waits");
+                    }
+                    thread::sleep(Duration::from_micros(100));
+                }
+            }
+        })
+    };
+    // Twice in a row it changed: no answer is better than a wrong one.
+    let (status, why) = world.refusal("GET", "/v1/route?method=GET&target=/", "");
+    assert!(status == 503 && why.contains("the configuration changed meanwhile"), "{status} {why}");
+    // Once: what the second question was answered counts.
+    let route: Route = world.get("/v1/route?method=GET&target=/");
+    let Some(Rule { conditions, action, .. }) = route.rule else { panic!("{:?}", route.outcome) };
+    assert_eq!((conditions.len(), action), (3, RuleAction::Pool("some".to_owned())));
+    lcore.join().expect("asked four times");
     world.control.stop();
 }

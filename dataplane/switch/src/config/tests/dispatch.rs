@@ -179,7 +179,7 @@ fn rules_answer_themselves_where_they_say_so() {
     };
     let redirect = |status, location: &str| RuleAnswer::Redirect { status, location: location.into() };
     assert_eq!(
-        catalog.answers,
+        *catalog.answers,
         [
             redirect(302, "https://{host}:{port}{path}?{query}"),
             respond(404, "gone"),

@@ -9,18 +9,20 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use handoff_proto::admin::{
-    Backend, CAPTURE_FRAMES_TRAILER, CAPTURE_LOST_TRAILER, CONFIGURATION_BYTES_MAX, CaptureRequest, Changes,
-    Class, Configuration, ConfigurationText, Counter, EVENTS_WAIT_MS_MAX, Events, FLOWS_MAX, Flows,
-    NewBackend, NewWeight, PCAP_MEDIA_TYPE, Pool, Route, RouteQuestion, Rule, Status,
+    CAPTURE_FRAMES_TRAILER, CAPTURE_LOST_TRAILER, CONFIGURATION_BYTES_MAX, CaptureRequest, Changes, Class,
+    ConfigurationText, Counter, EVENTS_WAIT_MS_MAX, Events, FLOWS_MAX, Flows, NewBackend, NewWeight,
+    PCAP_MEDIA_TYPE, Route, RouteQuestion, Status,
 };
 use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use hyper::{Method, Request, StatusCode, Uri};
+use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::task;
 
 use super::refused::Refused;
 use super::request::{BODY_BYTES_MAX, bad, json, nothing, numbers, pairs};
@@ -30,7 +32,8 @@ use crate::control::shared::Shared;
 
 /// How many flows are listed where no limit is given.
 const FLOWS_DEFAULT: usize = 50;
-/// Longest body with a configuration in it: each byte of TOML takes at most six of JSON, and mostly one.
+/// Longest body with a configuration in it, in bytes: one of TOML takes two of JSON where it is a quote or the end of a line, and
+/// mostly one.
 const CONFIGURATION_BODY_BYTES_MAX: usize = CONFIGURATION_BYTES_MAX + (CONFIGURATION_BYTES_MAX >> 2);
 
 type Answer<T> = Result<Json<T>, Refused>;
@@ -69,6 +72,12 @@ pub(in crate::control) fn api(shared: &Arc<Shared>) -> Router {
         .with_state(api)
 }
 
+/// Writes an answer that grows with the configuration beside the control thread.
+async fn long<T: Serialize + Send + 'static>(answer: T) -> Result<Response, Refused> {
+    let written = task::spawn_blocking(move || Json(answer).into_response()).await;
+    written.map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
 async fn no_such_path(uri: Uri) -> Refused {
     let why = format!("there is nothing at {}; docs/ADMIN.md lists the paths", uri.path());
     Refused::new(StatusCode::NOT_FOUND, why)
@@ -84,24 +93,24 @@ async fn status(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Sta
     Ok(Json(api.operations.status()))
 }
 
-async fn backends(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Backend>> {
+async fn backends(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.backends().await))
+    long(api.operations.backends().await).await
 }
 
-async fn pools(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Pool>> {
+async fn pools(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.pools()?))
+    long(api.operations.pools().await?).await
 }
 
-async fn rules(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Rule>> {
+async fn rules(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.rules().await?))
+    long(api.operations.rules().await?).await
 }
 
 async fn classes(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Vec<Class>> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.classes()?))
+    Ok(Json(api.operations.classes()))
 }
 
 async fn flows(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Flows> {
@@ -119,9 +128,9 @@ async fn counters(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<V
     Ok(Json(api.operations.counters()))
 }
 
-async fn configuration(State(api): State<Api>, RawQuery(query): RawQuery) -> Answer<Configuration> {
+async fn configuration(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
     numbers(query.as_deref(), [])?;
-    Ok(Json(api.operations.configuration()?))
+    long(api.operations.configuration().await?).await
 }
 
 async fn check(State(api): State<Api>, request: Request<Body>) -> Answer<Changes> {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, warn};
 
-use super::super::agents::ACCEPT_PAUSE;
+use crate::control::ACCEPT_PAUSE;
 
 /// How many operators may be connected, those included that wait for events or capture; further ones wait to be taken.
 pub const CONNECTION_COUNT_MAX: usize = 32;
@@ -51,6 +51,7 @@ async fn attend(stream: UnixStream, api: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(api));
     if let Err(error) = connection.await {

@@ -3,9 +3,12 @@
 use core::net::IpAddr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use baton_core::policy::{BackendIndex, PoolIndex};
-use handoff_proto::control::{CONTROL_VERSION, Load, Report, VipHealth};
+use handoff_proto::control::{CONTROL_VERSION, Load, Rate, Report, VipHealth};
 use handoff_proto::keys::key_file_text;
 use handoff_proto::{KeyId, Vip};
 use proptest::prelude::*;
@@ -121,8 +124,12 @@ impl World {
     }
 
     fn report(&mut self, session: u64, index: BackendIndex) -> Result<(), ReportFault> {
+        let rate = Rate { bytes_per_s: 0, packets_per_s: 0 };
+        self.report_load(session, index, Load { established: Some(0), rate: Some(rate), ..Load::default() })
+    }
+
+    fn report_load(&mut self, session: u64, index: BackendIndex, load: Load) -> Result<(), ReportFault> {
         let health = vec![VipHealth { vip: WEB, healthy: true, why: None }];
-        let load = Load::default();
         let report = Report { number: 0, ready: true, reasons: Vec::new(), health, load };
         self.roster.report(index, SessionId(session), &report, self.now)
     }
@@ -474,6 +481,39 @@ fn the_running_configuration_can_be_written_and_applied_again() {
 }
 
 #[test]
+fn who_asks_what_runs_is_not_told_the_one_before_once_lcores_go_by_the_next() {
+    let World { live, directory, .. } = World::start(USUAL);
+    let order = Order::Apply(whole(
+        &directory,
+        &usual("name = \"one\"", "name = \"two\"").replace("\"one\"", "\"two\""),
+    ));
+    let (sender, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let live = &live;
+        let adopt = |_: &Arc<Catalog>| {
+            scope.spawn(move || sender.send(live.running().generation));
+            // Long enough to hear it if it were told now.
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "told the one before");
+        };
+        live.carry_out(&order, START, adopt).expect("nothing is wrong with it");
+        assert_eq!(told.recv(), Ok(2));
+    });
+}
+
+#[test]
+fn what_is_published_shares_what_is_large() {
+    let large = format!(
+        "[[rule]]\npath_exact = \"/gone\"\nrespond = {{ status = 410, body = {:?} }}\n",
+        "x".repeat(1_000)
+    );
+    let world = World::start(&[USUAL, &large].concat());
+    let snapshot = world.roster.snapshot();
+    let catalog = world.roster.catalog();
+    assert!(snapshot.answers.len() == 1 && Arc::ptr_eq(&snapshot.answers, &catalog.answers));
+    assert!(Arc::ptr_eq(&snapshot.error_pages, &catalog.error_pages));
+}
+
+#[test]
 fn a_hundred_configurations_in_a_row_leave_every_session_alone() {
     let mut world = World::start(USUAL);
     let (a, b) = (world.agent(1, "a", 11), world.agent(2, "b", 12));
@@ -542,6 +582,10 @@ fn the_lcores_are_told_of_loads_as_often_as_is_worth_it() {
     assert!(world.roster.loads_due(later(100)).is_none(), "nothing new");
     assert!(world.roster.loads(later(350))[0].is_some(), "just fresh");
     assert!(world.roster.loads(later(351))[0].is_none(), "stale");
+    // As an agent's first report is: the backend is usable all the same.
+    world.report_load(1, a, Load { established: Some(0), ..Load::default() }).expect("taken");
+    assert!(world.roster.loads(START)[0].is_none(), "no traffic");
+    assert!(world.roster.is_usable(a));
 }
 
 proptest! {
