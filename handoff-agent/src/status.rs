@@ -81,7 +81,8 @@ pub struct Snapshot {
     pub version: u64,
 }
 
-/// The place where the parts leave what they know.
+/// The place where the parts leave what they know. The lock is over all of it: the supervisor writes readiness, each probe the
+/// health of its VIP, and a report has both as they were at one time.
 pub struct Status(Mutex<Snapshot>);
 
 impl Status {
@@ -123,7 +124,7 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        // What is stored is whole after every statement: a panic elsewhere does not spoil it.
+        // Every statement that changes the snapshot leaves it whole: a panic of another holder does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

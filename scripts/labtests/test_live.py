@@ -57,8 +57,9 @@ def test_a_hundred_reloads_under_load_break_nothing(dispatch_lab):
         data = read_to_end(download)
     assert not load.faults and sum(load.answered.values()) > RELOADS, (load.answered, load.faults[:3])
     assert len(data.split(b"\r\n\r\n", 1)[1]) == 10 << 20
-    after = grown(lab, before)
-    assert not {"resets_sent", "errors_503", "drop_no_rule"} & set(after), after
+    # Who was reset before the end of an answer stands among the faults. A client's last FIN may be repeated, on a busy machine,
+    # to a server that has forgotten the connection: the reset that brings (`flows_gone`) is nobody's.
+    assert not {"errors_503", "drop_no_rule"} & set(grown(lab, before))
 
 
 def test_a_drained_backend_ends_what_it_has_and_gets_nothing_new(dispatch_lab):

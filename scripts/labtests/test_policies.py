@@ -11,7 +11,7 @@ import pytest
 from dispatching import BACKENDS, TLS_NAME, applied, pool_of_all, usable
 from helpers import answer_of, counters, eventually, get, grown, read_to_end, request, told
 
-from lab_lib.topology import TLS_PORT, VIP
+from lab_lib.topology import TLS_PORT, VIP, VIP_NAME
 
 REQUESTS = 120
 STICKY_BY_SESSION = {"pool": [{"name": "plain", "backends": list(BACKENDS)},
@@ -155,6 +155,12 @@ def test_overload_refuses_the_lowest_class_first(dispatch_lab):
                 connection.sendall(b"GET /files/1k HTTP/1.1\r\nHost: x\r\n\r\n")
             eventually(lambda: sum(b["load"]["established"] for b in told(lab, "backends")) >= 40, timeout_s=5,
                        what="the connections are reported")
+
+            def is_known():
+                """To the lcore: reports reach it up to 50 ms later than they can be seen."""
+                outcome = told(lab, "route", "--vip", VIP_NAME, "GET", f"http://{VIP}/who")["outcome"]
+                return outcome.get("answer", {}).get("status") == 503
+            eventually(is_known, timeout_s=1, what="the lcore knows them")
             lead, gold = get(lab, "/who", client="client2"), get(lab, "/files/1k", client="client2")
             assert (lead.status, gold.status) == (503, 200)
             assert b"busy" in lead.body

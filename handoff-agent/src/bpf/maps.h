@@ -28,14 +28,16 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 262144); /* the agent sets it from its configuration before loading */
+	__uint(max_entries, 1); /* stands for agent.records: what loads the programs sets it first */
 	__type(key, struct flow_key);
 	__type(value, struct record);
 } records SEC(".maps");
 
 /*
- * Who writes a record first takes the lock its 4-tuple falls on. The kernel has no locks inside the values of an LRU map,
- * and under its own locks no map may be asked; so these are plain words, taken by compare-and-swap.
+ * Who stores a generation or notes a birth first takes the lock its 4-tuple falls on: generation, time, state and detail of a
+ * record change under it alone. What is counted and measured beside them (tries, RECORD_SPOKEN, asked_us) is written
+ * without it; what gets lost of that decides nothing. The kernel has no locks inside the values of an LRU map, and under its
+ * own locks no map may be asked; so these are plain words, taken by compare-and-swap.
  */
 #define RECORD_LOCKS 1024 /* a power of two */
 /* How often a lock is tried for: some 20 us, many times what its holder needs. Then the packet is dropped. */

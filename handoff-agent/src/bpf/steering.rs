@@ -1,7 +1,7 @@
 //! The settings the running programs obey, changed in one place and one field at a time.
 
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use handoff_proto::TagKey;
 
@@ -14,6 +14,8 @@ use crate::sys::clock;
 /// Changes the settings of the running programs.
 pub struct Steering<'a> {
     maps: &'a Maps,
+    /// What the map has. The lock is over changing it there as well: the map takes the entry as a whole, and the supervisor and
+    /// the dialer change fields of it.
     settings: Mutex<Settings>,
 }
 
@@ -109,12 +111,12 @@ impl<'a> Steering<'a> {
 
     /// Returns when the memory of used generations began, `CLOCK_MONOTONIC` in microseconds.
     pub fn records_since_us(&self) -> u64 {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).records_since_us
+        self.lock().records_since_us
     }
 
     /// Returns the flags, `SETTING_*`.
     pub fn flags(&self) -> u32 {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).flags
+        self.lock().flags
     }
 
     /// Sets the index of the data interface, after it went away and came back.
@@ -126,7 +128,7 @@ impl<'a> Steering<'a> {
     }
 
     fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<(), BpfError> {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = self.lock();
         let mut changed = *settings;
         change(&mut changed);
         if changed == *settings {
@@ -135,5 +137,10 @@ impl<'a> Steering<'a> {
         self.maps.set_settings(&changed)?;
         *settings = changed;
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Settings> {
+        // Replaced as a whole, once the map has it: a panic of another holder does not spoil it.
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,6 +14,7 @@ use super::undo::UndoLog;
 use crate::sys::netlink::Netlink;
 use crate::sys::{command, mounts};
 
+/// How long a change of firewall rules may take.
 const NFT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the host cannot be changed. Messages say the whole cause: there is no further source.

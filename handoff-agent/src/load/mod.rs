@@ -85,9 +85,8 @@ impl<'a> LoadMeter<'a> {
         }
         let processors = self.host_share(&mut load);
         self.servers_share(now, processors, &mut load);
-        if let Some(measured) =
-            traffic::sum(self.maps, &self.vips).and_then(|sum| self.traffic.read(now, sum))
-        {
+        if let Some(sum) = traffic::sum(self.maps, &self.vips) {
+            let measured = self.traffic.read(now, sum);
             load.traffic = Some(measured.traffic);
             load.response = measured.response;
             load.rate = measured.rate;

@@ -87,6 +87,7 @@ pub struct Servers {
     tree: Tree,
     configured: Option<PathBuf>,
     vips: Vec<Vip>,
+    /// What was found last: replaced by who looks at the host, read for every report.
     found: Mutex<Found>,
 }
 
@@ -176,7 +177,7 @@ impl Servers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Found> {
-        // Replaced as a whole: a panic elsewhere does not spoil it.
+        // `Found` is replaced as a whole: a panic of another holder does not spoil it.
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
-use super::netlink::{connect, receive};
+use super::netlink::{DATAGRAM_BYTES_MAX, connect, receive};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -80,7 +80,7 @@ pub fn tcp_sockets(state: State, port: Option<u16>) -> io::Result<Vec<TcpSocket>
 
 fn request(family: u8, state: State, port: Option<u16>) -> [u8; HEADER_BYTES + REQUEST_BYTES] {
     const LENGTH: u32 = 72;
-    const _: () = assert!(HEADER_BYTES + REQUEST_BYTES == 72);
+    const _: () = assert!(HEADER_BYTES + REQUEST_BYTES == LENGTH as usize);
     let mut bytes = [0; HEADER_BYTES + REQUEST_BYTES];
     bytes[..4].copy_from_slice(&LENGTH.to_ne_bytes());
     bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -96,7 +96,7 @@ fn request(family: u8, state: State, port: Option<u16>) -> [u8; HEADER_BYTES + R
 fn dump(request: &[u8], found: &mut Vec<TcpSocket>) -> io::Result<()> {
     let socket = connect(NETLINK_SOCK_DIAG)?;
     socket.send(request, 0)?;
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let received = receive(&socket, &mut buffer)?;
         let mut rest = buffer.get(..received).unwrap_or(&buffer);

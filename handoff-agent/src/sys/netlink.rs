@@ -23,8 +23,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-/// Longest datagram the kernel sends on a netlink socket that does not ask for more: 32 KiB.
-const DATAGRAM_BYTES_MAX: usize = 1 << 16;
+/// Room for a datagram: the kernel sends up to 32 KiB at a time on a netlink socket that does not ask for more.
+pub(super) const DATAGRAM_BYTES_MAX: usize = 1 << 16;
 /// How long each part of an answer may take. The kernel has most of it ready when the request is sent.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
