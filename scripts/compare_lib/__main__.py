@@ -16,7 +16,7 @@ from . import cache, report, workload
 
 PREFIX = "batoncmp"
 MIB = 1024 * 1024
-# What stands for `policy` in a pool, by what the table calls it.
+# What stands for `policy` in a pool, by what the table calls it. Each is asked for seconds only: racc measures in such.
 POLICIES = {
     "round-robin": "round-robin",
     "weighted-round-robin": "weighted-round-robin",
@@ -32,7 +32,7 @@ POLICIES = {
     "lard": "lard",
     "lard-replicated": "lard-replicated",
     "cap": "cap",
-    "racc": "racc",
+    "racc": {"name": "racc", "interval_s": 1},
     "content-and-load": {"name": "content-and-load", "hash": "path"},
 }
 

@@ -23,10 +23,9 @@ class Document:
 
 
 def documents(count):
-    """So many documents, the most popular first; ten of them lie together in a directory."""
+    """So many documents, the most popular first."""
     names = itertools.cycle(_SIZE_NAMES)
-    return [Document(f"/b/dir{number // 10}-doc{number}/files/{name}", SIZES[name])
-            for number, name in zip(range(count), names)]
+    return [Document(f"/b/document{number}/files/{name}", SIZES[name]) for number, name in zip(range(count), names)]
 
 
 def drawn(asked, exponent, seed):
