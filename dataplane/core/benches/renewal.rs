@@ -68,12 +68,12 @@ fn renewals(c: &mut Criterion) {
                 .bench_function("made", |bencher| bencher.iter(|| black_box(Renewal::between(&one, &other))));
             let mut switch = switch(one.clone());
             let (one, other) = (Arc::new(one), Arc::new(other));
-            let mut next = Arc::clone(&other);
+            let (mut before, mut after) = (one, other);
             group.bench_function("taken", |bencher| {
                 bencher.iter_batched(
                     || {
-                        let update = Update::new(Arc::clone(&next), Renewal::between(&one, &other));
-                        next = if Arc::ptr_eq(&next, &one) { Arc::clone(&other) } else { Arc::clone(&one) };
+                        let update = Update::new(Arc::clone(&after), Renewal::between(&before, &after));
+                        core::mem::swap(&mut before, &mut after);
                         update
                     },
                     |update| switch.apply(update, NOW),

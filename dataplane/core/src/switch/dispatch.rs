@@ -116,7 +116,10 @@ impl Dispatcher {
                     retired.extend(known);
                     fresh
                 }
-                (None, None) => pool.policy.build(&pool.members),
+                (None, None) => {
+                    debug_assert!(false, "a renewal has the policy of every pool that is new");
+                    pool.policy.build(&pool.members)
+                }
             }
         });
         self.policies = renewed.collect();
@@ -125,7 +128,7 @@ impl Dispatcher {
         self.fullness.clear();
         self.fullness.resize(new.pools.len(), (Micros(0), 0));
         self.admission.set_classes(&new.classes, new.overload);
-        if renewal.has_rules() {
+        if renewal.rules_differ() {
             self.rule_hits.clear();
         }
         self.rule_hits.resize(new.rules.len(), 0);

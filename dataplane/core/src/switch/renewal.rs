@@ -13,7 +13,7 @@ pub struct Renewal {
     /// By pool: the state of its policy, where the pool is another than before.
     policies: Vec<Option<Box<dyn Policy>>>,
     /// Whether the rules are others.
-    rules: bool,
+    rules_differ: bool,
 }
 
 /// A snapshot on its way to one lcore.
@@ -41,13 +41,18 @@ impl Renewal {
         };
         Self {
             policies: after.pools.iter().enumerate().map(of_pool).collect(),
-            rules: before.rules != after.rules,
+            rules_differ: before.rules != after.rules,
         }
     }
 
+    /// Says whether everything goes on as it is.
+    pub fn is_empty(&self) -> bool {
+        !self.rules_differ && self.policies.iter().all(Option::is_none)
+    }
+
     /// Says whether what is remembered of the rules begins anew.
-    pub(super) const fn has_rules(&self) -> bool {
-        self.rules
+    pub(super) const fn rules_differ(&self) -> bool {
+        self.rules_differ
     }
 
     /// Takes out the new state of a pool's policy.
@@ -67,11 +72,16 @@ impl Update {
         &self.snapshot
     }
 
+    /// Returns what begins anew with it.
+    pub const fn renewal(&self) -> &Renewal {
+        &self.renewal
+    }
+
     /// Takes the place of an update that was sent before and not taken: what that one renewed this one does, too.
     #[must_use]
     pub fn in_place_of(mut self, untaken: Self) -> Self {
-        let Renewal { policies, rules } = untaken.renewal;
-        self.renewal.rules |= rules;
+        let Renewal { policies, rules_differ } = untaken.renewal;
+        self.renewal.rules_differ |= rules_differ;
         let count = self.snapshot.pools.len();
         self.renewal.policies.resize_with(count, || None);
         for (place, earlier) in self.renewal.policies.iter_mut().zip(policies) {

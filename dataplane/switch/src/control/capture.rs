@@ -53,7 +53,10 @@ pub(super) async fn begin(
 ) -> Result<mpsc::Receiver<Part>, OperateFault> {
     let filter = filter(request)?;
     let seat = Arc::clone(&shared.capture_seat).try_acquire_owned().map_err(|_| {
-        OperateFault::Conflict("another capture runs, and only one can; wait for its end".to_owned())
+        OperateFault::Conflict(
+            "another capture runs, or waits for a stuck lcore to end, and only one can; wait for its end"
+                .to_owned(),
+        )
     })?;
     let room = (ROOM_ALL / shared.mailboxes.len().max(1)).max(ROOM_LEAST);
     let lcores = u32::try_from(shared.mailboxes.len()).unwrap_or(u32::MAX);

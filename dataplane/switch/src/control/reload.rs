@@ -181,26 +181,28 @@ impl Live {
         Ok(outcome(&running.config, config, running.generation).0)
     }
 
-    /// Carries out an order. `adopt` is given what is in force from now on. May take seconds: not for the control thread.
+    /// Carries out an order. `prepare` is given what will be in force, and makes of it what takes time; what it returns then puts it
+    /// in force, and says what became of that. May take seconds: not for the control thread.
     ///
     /// # Errors
     /// Everything that is wrong with what it would lead to; nothing has changed then.
-    pub fn carry_out(
+    pub fn carry_out<T, Adopt: FnOnce() -> T>(
         &self,
         order: &Order,
         now: Micros,
-        adopt: impl FnOnce(&Arc<Catalog>),
-    ) -> Result<Outcome, OrderFault> {
+        prepare: impl FnOnce(&Arc<Catalog>) -> Adopt,
+    ) -> Result<(Outcome, T), OrderFault> {
         let _changing = self.changing.lock();
         let running = self.running();
         let config = self.result_of(order, &running)?;
         let generation = running.generation + 1;
         let (outcome, config) = outcome(&running.config, config, generation);
+        let adopt = prepare(&config.catalog);
         // Together, so that nobody takes the one before for what runs while the lcores already go by this one.
         let mut running = self.running.lock();
-        adopt(&config.catalog);
+        let adopted = adopt();
         *running = Arc::new(Running { config, generation, since: now });
-        Ok(outcome)
+        Ok((outcome, adopted))
     }
 
     /// Makes and checks the configuration an order leads to.

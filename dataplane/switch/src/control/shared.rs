@@ -60,8 +60,8 @@ pub struct ControlCounters {
     pub published: AtomicU64,
 }
 
-/// What control's parts share. Locks here are held for microseconds (for milliseconds while a configuration comes into force)
-/// and never across a wait.
+/// What control's parts share. Locks here are held for microseconds, and for as long as it takes to copy a catalog while a
+/// configuration comes into force; never across a wait.
 pub struct Shared {
     /// Who the switch is.
     pub identity: Identity,
@@ -132,28 +132,30 @@ impl Shared {
     /// # Errors
     /// Everything that is wrong with what it would lead to; nothing has changed then.
     pub fn carry_out(&self, order: &Order) -> Result<Outcome, OrderFault> {
-        let adopt = |catalog: &Arc<Catalog>| {
+        let prepare = |catalog: &Arc<Catalog>| {
             let nobody = |_| false;
             let (before, after) = (self.catalog().snapshot(nobody), catalog.snapshot(nobody));
-            // Before the lock is taken: this may take milliseconds for each lcore.
             let renewals = self.mailboxes.iter().map(|_| Renewal::between(&before, &after)).collect();
-            self.with_renewed_roster(renewals, |roster| roster.adopt(Arc::clone(catalog)));
+            let catalog = Arc::clone(catalog);
+            move || self.publish(renewals, |roster| roster.adopt(catalog)).1
         };
-        let outcome = self.live.carry_out(order, self.clock().now(), adopt);
-        match &outcome {
-            Ok(Outcome { generation, changes, warnings }) => {
+        match self.live.carry_out(order, self.clock().now(), prepare) {
+            Ok((outcome, changed)) => {
+                self.tell(&changed);
+                let Outcome { generation, changes, warnings } = &outcome;
                 let text = format!("configuration applied ({order}): {}", told(changes));
                 info!(generation, "{text}");
                 self.note(EventKind::ConfigurationApplied, None, &text);
                 warnings.iter().for_each(|warning| warn!("{warning}"));
+                Ok(outcome)
             }
             Err(fault) => {
                 let text = format!("configuration not applied ({order}), the one before goes on: {fault}");
                 warn!("{text}");
                 self.note(EventKind::ConfigurationRefused, None, &text);
+                Err(fault)
             }
         }
-        outcome
     }
 
     /// Reads the port.
@@ -178,12 +180,14 @@ impl Shared {
     /// Does something to the roster, then tells the lcores and the log what changed by it. It must not change what the roster
     /// goes by: that is for [`Shared::carry_out`].
     pub(super) fn with_roster<T>(&self, act: impl FnOnce(&mut Roster) -> T) -> T {
-        self.with_renewed_roster(Vec::new(), act)
+        let (outcome, changes) = self.publish(Vec::new(), act);
+        self.tell(&changes);
+        outcome
     }
 
     /// Does something to the roster by which the lcores' memory begins anew as `renewals` say, of each in the order of their
-    /// numbers; without any it stays.
-    fn with_renewed_roster<T>(&self, renewals: Vec<Renewal>, act: impl FnOnce(&mut Roster) -> T) -> T {
+    /// numbers; without any it stays. Tells the lcores, and returns what the log is to be told.
+    fn publish<T>(&self, renewals: Vec<Renewal>, act: impl FnOnce(&mut Roster) -> T) -> (T, Vec<Change>) {
         let mut roster = self.roster.lock();
         let outcome = act(&mut roster);
         let (changes, snapshot) = roster.settle();
@@ -203,10 +207,7 @@ impl Shared {
             let session = LearnedSession { id: learned.id, backend: learned.backend };
             self.mailboxes.iter().for_each(|mailbox| mailbox.tell_session(session));
         }
-        drop(roster);
-        self.mailboxes.iter().for_each(Mailbox::free_retired);
-        changes.iter().for_each(|change| self.tell(change));
-        outcome
+        (outcome, changes)
     }
 
     /// Counts a connection that ended for a fault of the peer, and tells of it if that is news.
@@ -235,7 +236,11 @@ impl Shared {
         self.chronicle.note(self.clock().now(), kind, subject, text);
     }
 
-    fn tell(&self, change: &Change) {
+    fn tell(&self, changes: &[Change]) {
+        changes.iter().for_each(|change| self.tell_one(change));
+    }
+
+    fn tell_one(&self, change: &Change) {
         let Change { backend, usable, was_usable, reasons } = change;
         let reasons = reasons.join("; ");
         let (kind, text) = if *usable {

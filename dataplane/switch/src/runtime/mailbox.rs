@@ -4,6 +4,7 @@ use core::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use baton_core::metrics::BACKENDS_MAX;
 use baton_core::policy::balance::Tally;
 use baton_core::policy::{BackendIndex, Load};
 use baton_core::switch::{Explanation, FlowView, Learned, Retired, Update};
@@ -18,17 +19,17 @@ use crate::dpdk::Frame;
 
 /// How many frames of other lcores may wait for one. At the limit the frame is dropped and counted as `drop_steer_failed`.
 pub const STEERED_COUNT_MAX: usize = 256;
-/// How many learned addresses may wait: more than there are next hops. At the limit the oldest is lost and counted.
-pub const NEWS_COUNT_MAX: usize = 8192;
+/// How many learned addresses may wait: one of each backend there ever was. At the limit the oldest is lost and counted.
+pub const NEWS_COUNT_MAX: usize = BACKENDS_MAX;
 /// How many learned TLS sessions may wait. At the limit the oldest is lost and counted: its client's next handshake is a full one.
 pub const SESSIONS_COUNT_MAX: usize = 4096;
 /// How many questions may wait. At the limit control is told to ask again later.
 const QUESTION_COUNT_MAX: usize = 4;
 /// How many changes of a tap may wait: one capture runs at a time, and another may begin where an lcore was slow to end the last.
 const TAP_CHANGE_COUNT_MAX: usize = 4;
-
-/// How many retired snapshots may wait for control to free them. At the limit the lcore does it itself.
-const RETIRED_COUNT_MAX: usize = 4;
+/// How many retired snapshots may wait for control to free them. Control does so each time before it publishes, and an lcore can
+/// take no more until then than the one that was published before and this one: there is always room.
+const RETIRED_COUNT_MAX: usize = 2;
 
 /// What control may ask an lcore. The room for the answer comes with the question, so that the lcore allocates nothing.
 #[derive(Debug)]
@@ -95,7 +96,8 @@ pub struct TapChange {
     pub reply: oneshot::Sender<Option<Arc<Tap>>>,
 }
 
-/// What others have for one lcore, and what it has for control. Anybody puts in; only that lcore takes out.
+/// What others have for one lcore, and what it has for control. Anybody puts in, and that lcore takes out; but what it has retired
+/// it puts in, and control takes out.
 #[derive(Debug)]
 pub struct Mailbox {
     /// Set when something was put in, so that the lcore, which looks every turn, mostly reads one word.
@@ -135,6 +137,7 @@ impl Default for Mailbox {
 impl Mailbox {
     /// Publishes a snapshot, in place of one that has not been taken yet. One thread at a time may do so.
     pub fn publish(&self, update: Update) {
+        self.free_retired();
         let update = match self.update.pop() {
             Some(untaken) => update.in_place_of(untaken),
             None => update,
@@ -232,7 +235,8 @@ impl Letters<'_> {
 
     /// Leaves it to control to free what is needed no more.
     pub fn retire(&self, retired: Retired) {
-        drop(self.mailbox.retired.push(retired));
+        let is_taken = self.mailbox.retired.push(retired).is_ok();
+        debug_assert!(is_taken, "control frees what was retired before it publishes");
     }
 
     /// Takes the latest reports.
@@ -278,6 +282,11 @@ impl Letters<'_> {
 
 #[cfg(test)]
 mod tests {
+    use baton_core::policy::Pool;
+    use baton_core::switch::{Renewal, Snapshot};
+    use handoff_proto::keys::Key;
+    use handoff_proto::{KeyId, KeyRing};
+
     use super::*;
 
     fn news(last: u8) -> Learned {
@@ -298,6 +307,27 @@ mod tests {
         assert_eq!(letters.news(), Some(news(2)));
         letters.leave();
         assert!(mailbox.letters().is_none());
+    }
+
+    /// What one pool of backends needs that was not there before.
+    fn snapshot(members: u16) -> Arc<Snapshot> {
+        let pools = if members == 0 { Vec::new() } else { vec![Pool::of((0..members).map(BackendIndex))] };
+        let keys = KeyRing::new(vec![Key::new(KeyId(1), [7; 32])]).expect("one key");
+        Arc::new(Snapshot { pools, ..Snapshot::bare(keys) })
+    }
+
+    #[test]
+    fn what_overtakes_an_untaken_snapshot_brings_what_was_new_in_it() {
+        let (before, after) = (snapshot(0), snapshot(3));
+        let mailbox = Mailbox::default();
+        let renewal = Renewal::between(&before, &after);
+        assert!(!renewal.is_empty(), "a policy's state");
+        mailbox.publish(Update::new(Arc::clone(&after), renewal));
+        mailbox.publish(Update::new(Arc::clone(&after), Renewal::default()));
+        let letters = mailbox.letters().expect("rung");
+        let taken = letters.update().expect("the later one");
+        assert!(!taken.renewal().is_empty(), "lost with the earlier one");
+        assert!(letters.update().is_none(), "one is enough");
     }
 
     #[test]

@@ -79,6 +79,8 @@ impl Seat {
     /// Takes in what others have for this lcore, a bounded amount of it.
     #[cold]
     fn open(&mut self, letters: &Letters<'_>, now: Micros, out: &mut Out<'_>) {
+        // Taken before the update, answered behind it: what was asked once a configuration was published is answered by it.
+        let question = letters.question();
         if let Some(update) = letters.update() {
             letters.retire(self.switch.apply(update, now));
         }
@@ -89,7 +91,7 @@ impl Seat {
             let Some(session) = letters.session() else { break };
             self.switch.learn_session(session.id.as_bytes(), session.backend, now);
         }
-        if let Some(question) = letters.question() {
+        if let Some(question) = question {
             self.answer(question, now);
         }
         for _ in 0..NEWS_PER_TURN {

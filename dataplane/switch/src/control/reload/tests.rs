@@ -3,9 +3,6 @@
 use core::net::IpAddr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use baton_core::policy::{BackendIndex, PoolIndex};
 use handoff_proto::control::{CONTROL_VERSION, Load, Rate, Report, VipHealth};
@@ -79,7 +76,11 @@ impl World {
 
     fn order(&mut self, order: &Order) -> Result<Outcome, OrderFault> {
         let Self { live, roster, now, .. } = self;
-        live.carry_out(order, *now, |catalog| roster.adopt(Arc::clone(catalog)))
+        let carried_out = live.carry_out(order, *now, |catalog| {
+            let catalog = Arc::clone(catalog);
+            move || roster.adopt(catalog)
+        });
+        carried_out.map(|(outcome, ())| outcome)
     }
 
     /// Applies these services; panics if they are refused.
@@ -487,17 +488,13 @@ fn who_asks_what_runs_is_not_told_the_one_before_once_lcores_go_by_the_next() {
         &directory,
         &usual("name = \"one\"", "name = \"two\"").replace("\"one\"", "\"two\""),
     ));
-    let (sender, told) = mpsc::channel();
-    thread::scope(|scope| {
-        let live = &live;
-        let adopt = |_: &Arc<Catalog>| {
-            scope.spawn(move || sender.send(live.running().generation));
-            // Long enough to hear it if it were told now.
-            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "told the one before");
-        };
-        live.carry_out(&order, START, adopt).expect("nothing is wrong with it");
-        assert_eq!(told.recv(), Ok(2));
-    });
+    let is_kept_waiting = || live.running.try_lock().is_none();
+    let prepare = |_: &Arc<Catalog>| {
+        assert!(!is_kept_waiting(), "what takes time is made before");
+        || assert!(is_kept_waiting(), "told the one before")
+    };
+    live.carry_out(&order, START, prepare).expect("nothing is wrong with it");
+    assert_eq!(live.running().generation, 2);
 }
 
 #[test]
