@@ -163,24 +163,48 @@ fn a_hot_subtree_is_taken_apart_and_a_cold_one_is_whole_again() {
     assert_eq!(servers(&hot), 1, "nothing much for long");
 }
 
-/// A site below one directory: no measured interval is waited for until it is shared out.
+/// Requests for a site below one directory, one document after the other; returns how many each of four members got, sorted.
+fn one_site(pool: &mut Pool, requests: usize) -> Vec<usize> {
+    let mut counts = vec![0; 4];
+    for round in 0..requests {
+        let number = round % 1000;
+        let path = format!("/site/en/{}/{number}", number % 100);
+        counts[pool.give(Ask { path: Some(&path), ..ASK }).0] += 1;
+    }
+    counts.sort_unstable();
+    counts
+}
+
+/// No measured interval is waited for until it is shared out.
 #[test]
 fn what_lies_in_one_subtree_is_taken_apart_as_soon_as_that_can_be_known() {
-    let paths: Vec<String> = (0..1000).map(|number| format!("/site/en/{}/{number}", number % 100)).collect();
     let mut pool = Pool::new(&racc(vec![]), &[1; 4]);
-    let mut counts = |requests: usize| {
-        let mut counts = vec![0; 4];
-        for round in 0..requests {
-            counts[pool.give(Ask { path: Some(&paths[round % paths.len()]), ..ASK }).0] += 1;
-        }
-        counts.sort_unstable();
-        counts
-    };
     // 100 requests a member say something, and there are two levels above what can be shared out.
-    assert_eq!(counts(399), [0, 0, 0, 399]);
-    counts(601);
-    let then = counts(4000);
+    assert_eq!(one_site(&mut pool, 399), [0, 0, 0, 399]);
+    one_site(&mut pool, 601);
+    let then = one_site(&mut pool, 4000);
     assert!(then.iter().all(|count| is_near(*count, 1000, 50)), "{then:?}");
+}
+
+/// Intervals begin by the clock, and a switch starts within one: what little it was asked before the next begins must neither
+/// pass for a measured interval nor be in the way of what comes then.
+#[test]
+fn what_was_taken_apart_on_little_stays_so_across_the_interval() {
+    for early in [1, 150, 600, 700] {
+        let mut pool = Pool::new(&racc(vec![]), &[1; 4]);
+        one_site(&mut pool, early);
+        pool.now = pool.now.plus(INTERVAL);
+        one_site(&mut pool, 1000);
+        let then = one_site(&mut pool, 4000);
+        assert!(then.iter().all(|count| is_near(*count, 1000, 50)), "{early} early: {then:?}");
+        if early >= 600 {
+            let mut pool = Pool::new(&racc(vec![]), &[1; 4]);
+            one_site(&mut pool, early);
+            pool.now = pool.now.plus(INTERVAL);
+            let at_once = one_site(&mut pool, 40);
+            assert!(at_once[3] < 40, "apart before the interval, and apart in it: {at_once:?}");
+        }
+    }
 }
 
 #[test]

@@ -160,10 +160,7 @@ impl Racc {
             let Some((_, subtree)) = self.subtrees.enter(hash) else { return };
             subtree.owner = subtree.owner.or(self.known.note(hash).owner).or(first);
             subtree.load.add(interval, cost);
-            let load = match self.shares.is_first(interval) {
-                true => subtree.load.so_far(interval),
-                false => subtree.load.measured(interval),
-            };
+            let load = self.shares.known(subtree.load, interval);
             let was_apart = subtree.is_apart;
             // What has no parts cannot be taken apart.
             subtree.is_apart =

@@ -36,16 +36,24 @@ impl Average {
         self.at(interval).earlier
     }
 
-    /// What it is so far in this interval.
-    pub(super) fn so_far(self, interval: u64) -> u64 {
-        self.at(interval).current
+    /// The same, and what came on top of it in this interval.
+    fn so_far(self, interval: u64) -> u64 {
+        let Self { current, earlier, .. } = self.at(interval);
+        current.saturating_add(earlier)
     }
 
-    /// Corrects what was measured, for what is now elsewhere; in the first interval what there is so far.
-    fn correct(&mut self, interval: u64, is_first: bool, change: impl FnOnce(u64) -> u64) {
+    /// Takes out what is now elsewhere: of what was measured, and if that is not all, of what came since.
+    fn take(&mut self, interval: u64, load: u64) {
         *self = self.at(interval);
-        let sum = if is_first { &mut self.current } else { &mut self.earlier };
-        *sum = change(*sum);
+        let rest = load.saturating_sub(self.earlier);
+        self.earlier = self.earlier.saturating_sub(load);
+        self.current = self.current.saturating_sub(rest);
+    }
+
+    /// Puts in what was elsewhere until now.
+    fn give(&mut self, interval: u64, load: u64) {
+        *self = self.at(interval);
+        self.earlier = self.earlier.saturating_add(load);
     }
 }
 
@@ -84,32 +92,31 @@ impl Shares {
         }
     }
 
-    /// Says whether nothing was measured yet: nothing was asked for before this interval.
-    pub(super) fn is_first(&self, interval: u64) -> bool {
-        self.total.measured(interval) == 0
+    /// Returns what a subtree has cost. Until what was measured before this interval says something, what came in it counts as
+    /// well: all that is asked for may lie in one subtree.
+    pub(super) fn known(&self, load: Average, interval: u64) -> u64 {
+        if self.says_anything(interval) { load.measured(interval) } else { load.so_far(interval) }
     }
 
     /// Notes that a subtree belongs to another member from now on.
     pub(super) fn transfer(&mut self, from: usize, to: usize, interval: u64, load: u64) {
         if let Some(share) = self.members.get_mut(from) {
-            share.correct(interval, false, |earlier| earlier.saturating_sub(load));
+            share.take(interval, load);
         }
         if let Some(share) = self.members.get_mut(to) {
-            share.correct(interval, false, |earlier| earlier.saturating_add(load));
+            share.give(interval, load);
         }
     }
 
     /// Notes that a subtree belongs to all members from now on, in parts that are not known yet.
     pub(super) fn spread(&mut self, view: &View<'_>, from: usize, interval: u64, load: u64) {
+        if let Some(share) = self.members.get_mut(from) {
+            share.take(interval, load);
+        }
         let weights = u128::from(self.weights);
-        let is_first = self.is_first(interval);
         for (share, member) in self.members.iter_mut().zip(view.members) {
             let part = u128::from(load) * u128::from(member.weight) / weights;
-            let part = u64::try_from(part).unwrap_or(u64::MAX);
-            share.correct(interval, is_first, |sum| sum.saturating_add(part));
-        }
-        if let Some(share) = self.members.get_mut(from) {
-            share.correct(interval, is_first, |sum| sum.saturating_sub(load));
+            share.give(interval, u64::try_from(part).unwrap_or(u64::MAX));
         }
     }
 
@@ -129,14 +136,16 @@ impl Shares {
         with_it.cmp(Score::of(of(owner), owners)).is_lt().then_some(to)
     }
 
-    /// Says whether a subtree of such a load is to be taken apart, or to stay so. In the first interval it goes by what there is so
-    /// far: all that is asked for may lie in one subtree.
+    /// Says whether a subtree of such a load, as [`Shares::known`] returns it, is to be taken apart, or to stay so.
     pub(super) fn is_too_large(&self, load: u64, is_apart: bool, interval: u64) -> bool {
         let parts = if is_apart { APART_MIN } else { WHOLE_MAX };
         let members = u64::try_from(self.members.len()).unwrap_or(u64::MAX);
-        let is_first = self.is_first(interval);
-        let total = if is_first { self.total.so_far(interval) } else { self.total.measured(interval) };
-        self.is_enough(total) && load.saturating_mul(parts).saturating_mul(members) > total
+        let total = self.known(self.total, interval);
+        if self.is_enough(total) {
+            load.saturating_mul(parts).saturating_mul(members) > total
+        } else {
+            is_apart // so little says nothing
+        }
     }
 
     fn says_anything(&self, interval: u64) -> bool {
