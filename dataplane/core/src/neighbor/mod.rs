@@ -5,6 +5,7 @@
 //! [`FORGET`].
 
 use core::net::Ipv4Addr;
+use std::collections::HashMap;
 
 use handoff_proto::Micros;
 use smoltcp::wire::{
@@ -36,6 +37,8 @@ struct Hop {
 #[derive(Debug, Default)]
 pub struct Neighbors {
     hops: Vec<Hop>,
+    /// Where in `hops` an address stands.
+    positions: HashMap<Ipv4Addr, HopIndex>,
     /// No hop is to be asked for before: spares the look at each of them in nearly every turn of the burst loop.
     none_before: Micros,
 }
@@ -43,14 +46,14 @@ pub struct Neighbors {
 impl Neighbors {
     /// Returns the entry of an address, made if there is none. Called when a snapshot is applied, not per packet.
     ///
-    /// There are at most as many as backends can be configured, plus the gateway.
+    /// There are at most as many as there ever were backends ([`BACKENDS_MAX`](crate::metrics::BACKENDS_MAX)), and the gateway.
     pub fn entry(&mut self, address: Ipv4Addr, now: Micros) -> HopIndex {
-        let position = self.hops.iter().position(|hop| hop.address == address).unwrap_or_else(|| {
+        *self.positions.entry(address).or_insert_with(|| {
+            let index = HopIndex(u16::try_from(self.hops.len()).unwrap_or(u16::MAX));
             self.hops.push(Hop { address, mac: None, confirmed: now, ask_at: now });
             self.none_before = self.none_before.min(now);
-            self.hops.len() - 1
-        });
-        HopIndex(u16::try_from(position).unwrap_or(u16::MAX))
+            index
+        })
     }
 
     /// Returns the hardware address of a next hop, if known.
@@ -60,7 +63,8 @@ impl Neighbors {
 
     /// Takes in that `address` is at `mac`. Says whether that is news about a next hop; `None` if it is none.
     pub fn learn(&mut self, address: Ipv4Addr, mac: EthernetAddress, now: Micros) -> Option<bool> {
-        let hop = self.hops.iter_mut().find(|hop| hop.address == address)?;
+        let HopIndex(position) = *self.positions.get(&address)?;
+        let hop = self.hops.get_mut(usize::from(position))?;
         let news = hop.mac != Some(mac);
         hop.mac = Some(mac);
         hop.confirmed = now;

@@ -7,7 +7,8 @@ use crate::policy::{CLASSES_MAX, Class, Overload};
 
 /// A pool that is as full as this has room for nobody.
 pub const FULL_PERMILLE: u16 = 1_000;
-/// What a guaranteed rate may save up, in its time: short bursts of a steady stream are no overrun.
+/// What a guaranteed rate may save up, in its time: short bursts of a steady stream are no overrun. One request at least, where an
+/// lcore's part of the rate is less than one in that time.
 const BURST_NS: u64 = 1_000_000_000;
 
 /// The gate of one lcore.
@@ -80,9 +81,11 @@ impl Gate {
     fn spend(&mut self, lcore_count: u32, now: Micros) -> bool {
         let Some(rate) = self.class.rate_per_s.filter(|rate| *rate > 0) else { return false };
         let each_ns = 1_000_000_000 * u64::from(lcore_count) / u64::from(rate);
-        // Until the year 2554.
+        // 64 bits of nanoseconds last until the year 2554.
         let now_ns = now.0.saturating_mul(1_000);
-        let spent_until_ns = self.spent_until_ns.max(now_ns.saturating_sub(BURST_NS)) + each_ns;
+        let saved_up_ns = BURST_NS.max(each_ns);
+        let spent_until_ns =
+            self.spent_until_ns.max(now_ns.saturating_sub(saved_up_ns)).saturating_add(each_ns);
         if spent_until_ns > now_ns {
             return false;
         }
@@ -175,5 +178,14 @@ mod tests {
         let times = (1_000..11_000).map(|ms| NOON.plus(Micros::from_millis(ms)));
         let count = times.filter(|now| admission.admit(ClassIndex(0), 1_000, *now)).count();
         assert!((249..=276).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn a_guarantee_smaller_than_the_number_of_lcores_is_kept_too() {
+        let mut admission = Admission::new(4);
+        admission.set_classes(&[class(0, Some(1)), class(1, None)], Overload::default());
+        let times = (0..40_000).map(|ms| NOON.plus(Micros::from_millis(ms)));
+        let count = times.filter(|now| admission.admit(ClassIndex(0), 1_000, *now)).count();
+        assert_eq!(count, 10, "one in four seconds at each of four lcores");
     }
 }
