@@ -12,7 +12,7 @@ from lab_lib.load import run_wrk
 from lab_lib.system import require_root, wait_until
 from lab_lib.topology import VIP_NAME
 
-from . import cache, report, workload
+from . import report, workload
 
 PREFIX = "batoncmp"
 MIB = 1024 * 1024
@@ -42,7 +42,8 @@ def _arguments():
         prog="scripts/compare", description="Compares dispatching policies in a lab of network namespaces on this machine: three "
         "backends, the last with other work, the same requests for popular and less popular documents under each policy.")
     parser.add_argument("--policies", default=",".join(POLICIES), metavar="LIST", help=f"which ones: {', '.join(POLICIES)} (all)")
-    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="how long each is asked (5)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often all are asked, in turns; medians count (3)")
+    parser.add_argument("--seconds", type=int, default=3, metavar="N", help="how long each is asked in a round (3)")
     parser.add_argument("--connections", type=int, default=64, metavar="N", help="requests at a time (64)")
     parser.add_argument("--documents", type=int, default=1000, metavar="N", help="how many there are to ask for (1000)")
     parser.add_argument("--zipf", type=float, default=0.9, metavar="S",
@@ -59,8 +60,9 @@ def _arguments():
     unknown = [name for name in options.policies if name not in POLICIES]
     if unknown:
         parser.error(f"--policies: {', '.join(unknown)} is not among {', '.join(POLICIES)}")
-    if min(options.seconds, options.connections, options.documents, options.cache_mib) < 1 or options.held < 0:
-        parser.error("--seconds, --connections, --documents and --cache-mib: at least 1; --held: at least 0")
+    positive = (options.rounds, options.seconds, options.connections, options.documents, options.cache_mib)
+    if min(positive) < 1 or options.held < 0:
+        parser.error("--rounds, --seconds, --connections, --documents and --cache-mib: at least 1; --held: at least 0")
     return options
 
 
@@ -96,7 +98,7 @@ def _hold(lab, count, stack):
 
     def are_reported():
         of_last = next(backend for backend in _told(lab, "backends") if backend["name"] == last)
-        return (of_last["load"] or {}).get("established", 0) >= count
+        return ((of_last["load"] or {}).get("established") or 0) >= count
     wait_until(are_reported, timeout_s=5, what=f"{last} reports its other work")
 
 
@@ -110,7 +112,7 @@ def _asked(lab, sizes):
 
 
 def _measure(lab, name, script, sizes, options):
-    """One policy's line."""
+    """One round under one policy."""
     _apply(lab, POLICIES[name])
     before = [len(asked) for asked in _asked(lab, sizes)]
     wrk = run_wrk(lab, "client1", lab.url("/"), seconds=options.seconds, connections=options.connections, close=True,
@@ -118,12 +120,7 @@ def _measure(lab, name, script, sizes, options):
     asked = [asked[start:] for start, asked in zip(before, _asked(lab, sizes))]
     if wrk["requests"] == 0 or not any(asked):
         raise LabError(f"{name}: no request was answered in {options.seconds} s: {wrk['errors']}")
-    hits = sum(cache.hits(of_one, options.cache_mib * MIB) for of_one in asked)
-    return {"policy": name, "settings": POLICIES[name], "requests_per_s": wrk["requests"] / (wrk["duration_us"] / 1e6),
-            "p50_us": wrk["p50_us"], "p99_us": wrk["p99_us"], "errors": sum(wrk["errors"].values()),
-            "requests_by_backend": [len(of_one) for of_one in asked],
-            "documents_by_backend": [len(set(of_one)) for of_one in asked],
-            "cache_hit_ratio": hits / sum(map(len, asked))}
+    return report.Round(wrk, asked)
 
 
 def _compare(lab, options, progress):
@@ -132,16 +129,22 @@ def _compare(lab, options, progress):
     workload.write_script(script, documents, workload.drawn(documents, options.zipf, options.seed))
     sizes = {document.path: document.bytes for document in documents}
     progress.step(f"{len(documents)} documents of {sum(sizes.values()) / MIB:.1f} MiB, {options.connections} requests at a time, "
-                  f"{options.seconds} s for each policy; {options.held} connections stay open at {lab.plan.backends[-1].name}")
-    results = []
+                  f"{options.rounds} rounds of {options.seconds} s for each policy; "
+                  f"{options.held} connections stay open at {lab.plan.backends[-1].name}")
+    rounds = {name: [] for name in options.policies}
     with ExitStack() as stack:
         _apply(lab, "round-robin")
         _hold(lab, options.held, stack)
-        for name in options.policies:
-            found = _measure(lab, name, script, sizes, options)
-            progress(f"{name:22} {found['requests_per_s']:9,.0f} requests/s")
-            results.append(found)
-    return results
+        for number in range(options.rounds):
+            for name in options.policies:
+                found = _measure(lab, name, script, sizes, options)
+                progress(f"round {number + 1}/{options.rounds}  {name:22} {found.requests_per_s:9,.0f} requests/s")
+                rounds[name].append(found)
+    # Faster policies serve more, of which more was asked for before: all are judged by as many requests as the slowest.
+    count = min(each.count for of_one in rounds.values() for each in of_one)
+    room = options.cache_mib * MIB
+    return [{"policy": name, "settings": POLICIES[name], "compared_requests": count, **report.summary(of_one, count, room)}
+            for name, of_one in rounds.items()]
 
 
 def main():

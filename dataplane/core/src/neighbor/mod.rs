@@ -5,7 +5,7 @@
 //! [`FORGET`].
 
 use core::net::Ipv4Addr;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use handoff_proto::Micros;
 use smoltcp::wire::{
@@ -38,7 +38,7 @@ struct Hop {
 pub struct Neighbors {
     hops: Vec<Hop>,
     /// Where in `hops` an address stands.
-    positions: HashMap<Ipv4Addr, HopIndex>,
+    positions: BTreeMap<Ipv4Addr, HopIndex>,
     /// No hop is to be asked for before: spares the look at each of them in nearly every turn of the burst loop.
     none_before: Micros,
 }
