@@ -32,8 +32,9 @@ SHORT_PREFIX = f"{PREFIX}c"
 TAKEOVER_PREFIX = f"{PREFIX}t"
 # One whose rules and pools every test makes its own.
 DISPATCH_PREFIX = f"{PREFIX}d"
-# That of scripts/compare.
+# Those of scripts/compare and scripts/demo.
 COMPARE_PREFIX = f"{PREFIX}p"
+DEMO_PREFIX = f"{PREFIX}m"
 WEATHER = "loss=1%,duplicate=1%,reorder=1%,delay=2ms,jitter=1ms,seed=7"
 HEAVY_WEATHER = "loss=3%,duplicate=2%,reorder=1%,delay=5ms,jitter=1ms,seed=7"
 # BATON_BIN_DIR: where the programs are, if not in target/release.
