@@ -1,10 +1,11 @@
 """Each policy that goes by turns, weights or its own counts, under real load: who gets how much."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
-from dispatching import BACKENDS, Crowd, applied, apply, drained, pool_of_all, served, weighted
+from dispatching import BACKENDS, Crowd, applied, drained, pool_of_all, served, weighted
 from helpers import counters, eventually, get, grown, told
 
 REQUESTS = 120
@@ -43,7 +44,8 @@ def test_policies_that_count_connections_avoid_who_has_many(dispatch_lab, policy
         finally:
             for connection in held:
                 connection.close()
-    assert counts["backend1"] <= (10 if policy == "two-choices" else 0), counts
+    # Also of two that are drawn, the other one always has fewer.
+    assert not counts["backend1"], counts
     assert counts["backend2"] and counts["backend3"], counts
 
 
@@ -111,8 +113,5 @@ def test_no_policy_is_forgotten(dispatch_lab):
     path.write_text(lab.write_switch_config().read_text().replace('policy = "round-robin"', 'policy = "none-such"', 1))
     refused = lab.batonctl("config", "check", str(path), check=False)
     assert refused.returncode != 0
-    names = {policy if isinstance(policy, str) else policy["name"] for policy in POLICIES}
-    assert all(name in refused.stderr for name in names), refused.stderr
-    known = refused.stderr.split("none-such", 1)[1]
-    print(known)
-    apply(lab, {})
+    known = re.findall(r'"([a-z-]+)"', refused.stderr.split("allowed are")[1])
+    assert {policy if isinstance(policy, str) else policy["name"] for policy in POLICIES} == set(known) != set()
