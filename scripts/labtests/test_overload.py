@@ -1,0 +1,87 @@
+"""Too many clients for all backends: who is refused first, and what is guaranteed."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from dispatching import Crowd, applied
+from helpers import eventually, get, told
+
+from lab_lib.topology import VIP, VIP_NAME
+
+# Of the three backends together.
+ROOM = 60
+PATHS = {"gold": "/files/1k", "silver": "/video/1k", "bronze": "/who"}
+RATE_PER_S = 20
+GUARANTEED = "/db/1"
+
+
+@contextmanager
+def classes_in_force(lab):
+    """Three priorities, refused from 50, 75 and 100 % on; the lowest has a class with a guaranteed rate beside it."""
+    sections = {
+        "backend": [{"name": host.name, "address": host.data_address, "connections_max": ROOM // 3} for host in lab.plan.backends],
+        "class": [{"name": "gold", "priority": 9}, {"name": "silver", "priority": 5}, {"name": "bronze", "priority": 1},
+                  {"name": "guaranteed", "priority": 1, "rate_per_s": RATE_PER_S}],
+        "overload": {"begin_percent": 50},
+        "rule": [{"path_prefix": "/files/", "class": "gold", "pool": "all"}, {"path_prefix": "/video/", "class": "silver", "pool": "all"},
+                 {"path_prefix": "/db/", "class": "guaranteed", "pool": "all"}, {"class": "bronze", "pool": "all"}],
+    }
+    with applied(lab, sections):
+        yield
+
+
+def fill(lab, crowd, held, wanted):
+    """Let clients of the highest class stay until so many do; then wait until the lcore knows of them all."""
+    while held < wanted:
+        held += crowd.join(PATHS["gold"]) is not None
+        # As many as come between two reports may be counted twice until the next.
+        time.sleep(0.005)
+    eventually(lambda: sum(b["load"]["established"] for b in told(lab, "backends")) == wanted, timeout_s=5,
+               what="the connections are reported")
+    # Two reports: in the next one, nothing is left of what was given since.
+    time.sleep(0.25)
+
+
+def answers(lab, times=2):
+    """The statuses of requests of all classes at the same time."""
+    names = [*PATHS] * times
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = list(pool.map(lambda name: get(lab, PATHS[name], client="client2"), names))
+    assert all(b"busy" in answer.body for answer in found if answer.status == 503)
+    return {name: {answer.status for other, answer in zip(names, found) if other == name} for name in PATHS}
+
+
+def test_the_lowest_of_three_classes_is_refused_first(dispatch_lab):
+    """Six requests at a time are another 10 % at most: every step is further from the next border than that."""
+    lab = dispatch_lab
+    with classes_in_force(lab), Crowd(lab) as crowd:
+        held = 0
+        for percent, refused in [(30, set()), (60, {"bronze"}), (85, {"bronze", "silver"}), (100, {"bronze", "silver", "gold"})]:
+            fill(lab, crowd, held, ROOM * percent // 100)
+            held = ROOM * percent // 100
+            assert answers(lab) == {name: {503 if name in refused else 200} for name in PATHS}, percent
+        crowd.leave()
+        assert answers(lab) == {name: {200} for name in PATHS}, "all are served again"
+
+
+def test_a_guaranteed_rate_is_kept_when_everything_is_full(dispatch_lab):
+    """Four clients ask as often as they can: so many a second get through, and one second's worth that was saved up before."""
+    lab, seconds = dispatch_lab, 2
+    with classes_in_force(lab), Crowd(lab) as crowd:
+        fill(lab, crowd, 0, ROOM)
+        began = time.monotonic()
+
+        def ask_on(path):
+            statuses = Counter()
+            while time.monotonic() < began + seconds:
+                statuses[get(lab, path, client="client2").status] += 1
+            return statuses
+        with ThreadPoolExecutor(5) as pool:
+            others = pool.submit(ask_on, PATHS["gold"])
+            guaranteed = sum(pool.map(ask_on, [GUARANTEED] * 4), Counter())
+        took = time.monotonic() - began
+    assert set(others.result()) == {503} and others.result()[503] > 50, others.result()
+    assert RATE_PER_S * (seconds + 1) - 2 <= guaranteed[200] <= RATE_PER_S * (took + 1) + 1, (guaranteed, took)
+    assert guaranteed[503] > guaranteed[200], "more was asked for than is guaranteed"
