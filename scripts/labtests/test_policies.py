@@ -5,16 +5,10 @@ import re
 from collections import Counter
 
 import pytest
-from dispatching import BACKENDS, Crowd, applied, drained, pool_of_all, served, weighted
+from dispatching import BACKENDS, POLICIES, Crowd, applied, drained, pool_of_all, served, weighted
 from helpers import counters, eventually, get, grown, told
 
 REQUESTS = 120
-# All there are. Those that go by a part of the request are asked for the same one again and again here.
-POLICIES = [
-    "round-robin", "weighted-round-robin", "least-connections", "two-choices", "fastest-response", "client-hash", "url-hash",
-    "lard", "lard-replicated", "cap", "racc", "content-and-load", "weighted-least-load", {"name": "least-traffic", "count": "bytes"},
-    {"name": "maglev", "hash": "path"}, {"name": "maglev", "hash": "path", "bounded_load_percent": 125},
-]
 
 
 def test_round_robin_is_even(dispatch_lab):
@@ -95,7 +89,7 @@ def test_cap_takes_turns_in_each_class(dispatch_lab):
 
 @pytest.mark.parametrize("policy", POLICIES, ids=json.dumps)
 def test_what_drains_gets_nothing_under_any_policy(dispatch_lab, policy):
-    """It is the very backend that answered last: the owner, for those that have owners."""
+    """It is the very backend that answered last: for those that have owners, the owner of what is asked for again."""
     lab = dispatch_lab
     with applied(lab, pool_of_all(policy)):
         last = get(lab, "/db/1").backend
