@@ -16,11 +16,13 @@ _POOLS = [{"name": name, "backends": [name]} for name in BACKENDS] + [{"name": "
 # What the lab of these tests has in force when no test says otherwise.
 OWN = {"vip": _VIPS, "pool": _POOLS,
        "rule": [{"vip": VIP_NAME, "pool": "all"}, {"vip": TLS_NAME, "pool": "all"}]}
+
 # All there are, each with settings if it needs some.
 POLICIES = [
-    "round-robin", "weighted-round-robin", "least-connections", "two-choices", "fastest-response", "client-hash", "url-hash",
-    "lard", "lard-replicated", "cap", "racc", "content-and-load", "weighted-least-load", {"name": "least-traffic", "count": "bytes"},
-    {"name": "maglev", "hash": "path"}, {"name": "maglev", "hash": "path", "bounded_load_percent": 125},
+    "round-robin", "weighted-round-robin", "least-connections", "weighted-least-load", "two-choices", "fastest-response",
+    "client-hash", "url-hash", "lard", "lard-replicated", "cap", "racc", "content-and-load",
+    {"name": "least-traffic", "count": "bytes"}, {"name": "maglev", "hash": "path"},
+    {"name": "maglev", "hash": "path", "bounded_load_percent": 125},
 ]
 
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dispatching import Crowd, applied
 from helpers import eventually, get, told
 
-from lab_lib.topology import VIP, VIP_NAME
-
 # Of the three backends together.
 ROOM = 60
 PATHS = {"gold": "/files/1k", "silver": "/video/1k", "bronze": "/who"}
@@ -21,11 +19,13 @@ GUARANTEED = "/db/1"
 def classes_in_force(lab):
     """Three priorities, refused from 50, 75 and 100 % on; the lowest has a class with a guaranteed rate beside it."""
     sections = {
-        "backend": [{"name": host.name, "address": host.data_address, "connections_max": ROOM // 3} for host in lab.plan.backends],
+        "backend": [{"name": host.name, "address": host.data_address, "connections_max": ROOM // 3}
+                    for host in lab.plan.backends],
         "class": [{"name": "gold", "priority": 9}, {"name": "silver", "priority": 5}, {"name": "bronze", "priority": 1},
                   {"name": "guaranteed", "priority": 1, "rate_per_s": RATE_PER_S}],
         "overload": {"begin_percent": 50},
-        "rule": [{"path_prefix": "/files/", "class": "gold", "pool": "all"}, {"path_prefix": "/video/", "class": "silver", "pool": "all"},
+        "rule": [{"path_prefix": "/files/", "class": "gold", "pool": "all"},
+                 {"path_prefix": "/video/", "class": "silver", "pool": "all"},
                  {"path_prefix": "/db/", "class": "guaranteed", "pool": "all"}, {"class": "bronze", "pool": "all"}],
     }
     with applied(lab, sections):
@@ -71,7 +71,7 @@ def test_the_lowest_of_three_classes_is_refused_first(dispatch_lab):
     """Six requests at a time are another 10 % at most: every step is further from the next border than that."""
     lab = dispatch_lab
     with classes_in_force(lab), Crowd(lab) as crowd:
-        for percent, refused in [(30, set()), (60, {"bronze"}), (85, {"bronze", "silver"}), (100, {"bronze", "silver", "gold"})]:
+        for percent, refused in [(30, set()), (60, {"bronze"}), (85, {"bronze", "silver"}), (100, set(PATHS))]:
             if percent < 100:
                 fill(lab, crowd, ROOM * percent // 100)
             else:
@@ -83,7 +83,7 @@ def test_the_lowest_of_three_classes_is_refused_first(dispatch_lab):
 
 
 def test_a_guaranteed_rate_is_kept_when_everything_is_full(dispatch_lab):
-    """Four clients ask as often as they can: so many a second get through, and one second's worth that was saved up before."""
+    """Four clients ask as often as they can: so many a second get through, and one second's worth at most that was saved up."""
     lab, seconds = dispatch_lab, 2
     with classes_in_force(lab), Crowd(lab) as crowd:
         fill_up(lab, crowd)
@@ -99,5 +99,6 @@ def test_a_guaranteed_rate_is_kept_when_everything_is_full(dispatch_lab):
             guaranteed = sum(pool.map(ask_on, [GUARANTEED] * 4), Counter())
         took = time.monotonic() - began
     assert set(others.result()) == {503} and others.result()[503] > 50, others.result()
-    assert RATE_PER_S * (seconds + 1) - 2 <= guaranteed[200] <= RATE_PER_S * (took + 1) + 1, (guaranteed, took)
+    # Of what was saved up, some is lost while the clients are still about to ask, and the last when they stop early.
+    assert RATE_PER_S * seconds <= guaranteed[200] <= RATE_PER_S * (took + 1) + 1, (guaranteed, took)
     assert guaranteed[503] > guaranteed[200], "more was asked for than is guaranteed"

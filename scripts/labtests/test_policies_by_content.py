@@ -127,8 +127,8 @@ def test_racc_shares_out_what_has_a_size_by_size(dispatch_lab):
 
 
 def test_racc_parts_the_working_set_and_its_load(dispatch_lab):
-    """Asked alike for 61 documents of one directory, each backend has its own, about a third. When nine that one of them has are all
-    that is asked for, they are shared out anew: three each."""
+    """Asked alike for 61 documents of one directory, each backend has its own, about a third. When nine that one of them has
+    are all that is asked for, they are shared out anew: three each."""
     lab, paths = dispatch_lab, documents(61)
     with applied(lab, pool_of_all({"name": "racc", "interval_s": 1})):
         by_wrk(lab, paths, seconds=3)
@@ -145,7 +145,7 @@ def test_racc_parts_the_working_set_and_its_load(dispatch_lab):
 
 
 def by_wrk(lab, paths, *, seconds):
-    """Has eight clients ask for these paths, one after the other, again and again; returns for each backend what it was asked for."""
+    """Has eight clients ask for these paths in turn, again and again; returns for each backend what it was asked for."""
     script = lab.run_dir / "documents.lua"
     write_script(script, [Document(path, 0) for path in paths], range(len(paths)))
     marks = {name: len(lab.access_log(name)) for name in BACKENDS}

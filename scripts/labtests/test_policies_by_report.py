@@ -75,8 +75,9 @@ def test_fastest_response_spares_who_answers_late(dispatch_lab):
         with meanwhile(halt, pause_s=0):
             time.sleep(0.3)  # three reports
             counts = served(lab, ["/who"] * 300, at_a_time=4)
-    # Of three, one has a hundred at least. Late, it gets one whenever a report knows no time of it, and hardly more.
-    assert before >= 100 and counts[fastest] <= 60, (fastest, before, counts)
+    # Of three, one has a hundred at least. Late, it gets a few whenever a report knows no time of it: twenty to forty, more where
+    # the others are kept waiting, too.
+    assert before >= 100 and counts[fastest] <= 80, (fastest, before, counts)
 
 
 def test_stale_reports_are_no_reports(dispatch_lab):

@@ -52,7 +52,7 @@ def foretold(lab, *arguments):
     *options, path = arguments
     given = list(zip(options[::2], options[1::2]))
     method = next((value for option, value in given if option == "-X"), "GET")
-    headers = [value for option, value in given if option == "-H"] + [f"Cookie: {value}" for option, value in given if option == "-b"]
+    headers = [{"-H": "", "-b": "Cookie: "}[option] + value for option, value in given if option in ("-H", "-b")]
     # A Host that is given stands in the URL for batonctl.
     host = next((header.split(": ")[1] for header in headers if header.startswith("Host: ")), VIP)
     others = [word for header in headers if not header.startswith("Host: ") for word in ("-H", header)]
