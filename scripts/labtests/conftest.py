@@ -165,10 +165,11 @@ def _require_root():
 @pytest.fixture(autouse=True)
 def parts_survive(request):
     """Every test leaves the very switch it found running, and every agent and server up."""
-    if "lab" not in request.fixturenames:
+    name = next((name for name in ("lab", "dispatch_lab") if name in request.fixturenames), None)
+    if name is None:
         yield
         return
-    lab = request.getfixturevalue("lab")
+    lab = request.getfixturevalue(name)
     switch = lab.processes.pid("switch")
     yield
     assert lab.processes.pid("switch") == switch and lab.processes.is_alive("switch"), "the switch died"

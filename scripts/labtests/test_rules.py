@@ -6,7 +6,7 @@ import pytest
 from dispatching import BACKENDS, TLS_NAME, applied, one_each
 from helpers import answer_of, curl, get, read_to_end, request, told
 
-from lab_lib.topology import TLS_PORT, VIP
+from lab_lib.topology import TLS_PORT, VIP, VIP_NAME, VIP_PORT
 
 # Conditions for the first two backends; then requests, as curl's arguments, and which of the three they reach.
 KINDS = {
@@ -26,6 +26,10 @@ KINDS = {
                [(["-H", "x-beta: 1"], 0), (["-H", "Accept-Language: de-CH"], 1), (["-H", "X-Beta: 2"], 2)]),
     "cookie": ([{"cookie": {"name": "group", "value": "gold"}}, {"cookie": {"name": "seen"}}],
                [(["-b", "a=b; group=gold"], 0), (["-b", "seen=1"], 1), (["-b", "group=golden"], 2)]),
+    "cookie_prefix": ([{"cookie": {"name": "group", "value_prefix": "gold"}},
+                       {"cookie": [{"name": "group", "value_prefix": "s"}, {"name": "beta"}]}],
+                      [(["-b", "a=b; group=golden"], 0), (["-b", "group=gold"], 0), (["-b", "group=silver; beta=1"], 1),
+                       (["-b", "group=silver"], 2), (["-b", "group=gol"], 2), (["-b", "subgroup=gold"], 2)]),
     "query": ([{"query": {"name": "id", "value": "7"}}, {"query": {"name": "debug"}}],
               [(["/db/?x=1&id=7"], 0), (["/db/?debug"], 1), (["/db/?id=8"], 2)]),
     "service": ([{"service": "video"}, {"service": "database"}],
@@ -39,7 +43,25 @@ def test_each_kind_of_rule_reaches_its_server(dispatch_lab, kind):
     with applied(dispatch_lab, one_each(*conditions)):
         for arguments, backend in requests:
             *options, path = arguments if arguments[-1].startswith("/") else [*arguments, "/who"]
+            assert foretold(dispatch_lab, *options, path) == BACKENDS[backend], arguments
             assert reached(dispatch_lab, *options, f"http://{VIP}{path}") == BACKENDS[backend], arguments
+
+
+def foretold(lab, *arguments):
+    """Which backend `batonctl route` says answers what curl asks with these arguments."""
+    *options, path = arguments
+    given = list(zip(options[::2], options[1::2]))
+    method = next((value for option, value in given if option == "-X"), "GET")
+    headers = [{"-H": "", "-b": "Cookie: "}[option] + value for option, value in given if option in ("-H", "-b")]
+    # A Host that is given stands in the URL for batonctl.
+    host = next((header.split(": ")[1] for header in headers if header.startswith("Host: ")), VIP)
+    others = [word for header in headers if not header.startswith("Host: ") for word in ("-H", header)]
+    return routed(lab, method, f"http://{host}{path}", "--vip", VIP_NAME, *others)
+
+
+def routed(lab, *question):
+    """The backend `batonctl route` names."""
+    return told(lab, "route", *question)["outcome"]["dispatch"]["backend"]
 
 
 def reached(lab, *arguments, client="client1"):
@@ -52,20 +74,21 @@ def test_a_rule_by_the_clients_network(dispatch_lab):
     clients = {name: dispatch_lab.address_of(name) for name in ("client1", "client2")}
     with applied(dispatch_lab, one_each({"client": f"{clients['client2']}/32"}, {"client": ["192.0.2.0/24",
                                                                                              "10.0.0.0/8"]})):
-        assert {name: get(dispatch_lab, "/who", client=name).backend for name in clients} == \
-            {"client1": "backend2", "client2": "backend1"}
+        for name, backend in [("client1", "backend2"), ("client2", "backend1")]:
+            assert get(dispatch_lab, "/who", client=name).backend == backend
+            assert routed(dispatch_lab, "GET", "/who", "--vip", VIP_NAME, "--client", clients[name]) == backend
 
 
-def test_rules_by_server_name_and_protocol_hand_over_still_encrypted(dispatch_lab):
-    with applied(dispatch_lab, one_each({"server_name": "a.example"}, {"protocol": "h2"})):
-        for options, backend in [
-            (["--http1.1", "https://a.example/who"], "backend1"),
-            (["--http1.1", "https://b.example/who"], "backend3"),
-            (["--http2", "https://b.example/who"], "backend2"),
-        ]:
-            name = options[-1].split("/")[2]
-            resolve = f"{name}:{TLS_PORT}:{VIP}"
-            assert reached(dispatch_lab, "-k", "--resolve", resolve, *options) == backend, options
+def test_rules_by_vip_part_the_ports_of_one_address(dispatch_lab):
+    """The same request at two ports of the VIP."""
+    vips = {vip["name"]: vip["vip"] for vip in told(dispatch_lab, "status")["vips"]}
+    assert vips == {VIP_NAME: {"address": VIP, "port": VIP_PORT}, TLS_NAME: {"address": VIP, "port": TLS_PORT}}
+    with applied(dispatch_lab, one_each({"vip": TLS_NAME}, {"vip": VIP_NAME})):
+        for scheme, vip, question, backend in [("http", VIP_NAME, ["GET", f"http://{VIP}/who"], "backend2"),
+                                               ("https", TLS_NAME, ["--alpn", "http/1.1"], "backend1")]:
+            for _ in range(3):
+                assert reached(dispatch_lab, "-k", "--http1.1", f"{scheme}://{VIP}/who") == backend
+            assert routed(dispatch_lab, *question, "--vip", vip) == backend
 
 
 def test_who_asks_for_http_where_tls_is_spoken_is_told(dispatch_lab):

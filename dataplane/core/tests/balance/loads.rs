@@ -167,6 +167,33 @@ fn members_without_a_time_are_tried_once() {
 }
 
 #[test]
+fn who_answers_later_than_reports_come_is_slow_between_its_answers_too() {
+    // One takes a second, the others a millisecond; 200 requests a second, for twenty seconds. Reports come every 100 ms, and have
+    // the mean of what was answered since the last.
+    const SLOW: Micros = Micros::from_secs(1);
+    let mut pool = Pool::new(&PolicySettings::FastestResponse, &[1; 3]);
+    let mut counts = [0; 3];
+    let mut ends = [Vec::new(), Vec::new(), Vec::new()];
+    for request in 0..4000 {
+        if request % 20 == 0 {
+            for (member, ends) in ends.iter_mut().enumerate() {
+                let before = ends.len();
+                ends.retain(|end| *end > pool.now);
+                let millis = if member == 0 { 1000 } else { 1 };
+                let answered = (ends.len() < before).then_some(responds(millis));
+                pool.report(member, answered.unwrap_or(Load { connections: 10, ..Load::default() }));
+            }
+        }
+        let (member, _) = pool.give(ASK);
+        counts[member] += 1;
+        ends[member].push(pool.now.plus(if member == 0 { SLOW } else { Micros::from_millis(1) }));
+        pool.now = pool.now.plus(Micros::from_millis(5));
+    }
+    // A third of the first second, in which nothing is known of it; then one a report at most, to see whether it is faster now.
+    assert!((20..67 + 190).contains(&counts[0]), "{counts:?}");
+}
+
+#[test]
 fn without_a_report_of_each_usable_member_own_counts_decide() {
     for settings in [
         PolicySettings::LeastTraffic(TrafficUnit::Bytes),

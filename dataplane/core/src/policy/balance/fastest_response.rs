@@ -5,7 +5,10 @@
 //! counts against it, and between reports members get requests in inverse proportion to their response times. One without
 //! a time, since nobody asked it, is asked.
 //!
-//! Needs a fresh report of each usable member. Costs a look at each member, and a second for the reports.
+//! A report has the time of what was answered since the one before. A member that takes longer to answer than reports take to come
+//! has none in many of them: meanwhile the last time it had counts, or it would be taken for an average one.
+//!
+//! Needs a fresh report of each usable member. Costs some looks at each member.
 
 use handoff_proto::Micros;
 
@@ -19,6 +22,8 @@ use crate::policy::Member;
 pub(super) struct FastestResponse {
     /// What each member was given lately, by position.
     lately: Box<[Lately]>,
+    /// The last time that was seen in a report of each member, by position.
+    last: Box<[Option<Micros>]>,
 }
 
 /// Half of what was given counts no more after this time. About as long as a report takes to tell what came of it.
@@ -45,7 +50,13 @@ impl Lately {
 
 impl FastestResponse {
     pub(super) fn new(members: usize) -> Self {
-        Self { lately: vec![Lately::default(); members].into() }
+        Self { lately: vec![Lately::default(); members].into(), last: vec![None; members].into() }
+    }
+
+    /// The response time of a member: that of its report, or the last that one had.
+    fn response(&self, at: usize, view: &View<'_>) -> Option<Micros> {
+        let reported = view.members.get(at).and_then(|member| view.load(member.backend)?.response);
+        reported.or_else(|| self.last.get(at).copied().flatten())
     }
 
     /// Finds a member whose last report has no time, and which was given nothing since.
@@ -66,22 +77,28 @@ impl Policy for FastestResponse {
         if let Some(member) = Self::untried(ask, view) {
             return Some(Choice { member, reason: Reason::Untried });
         }
-        let response = |member: &Member| view.load(member.backend)?.response;
-        let (sum, count) = view
-            .usable_members()
+        let response = |at: usize| self.response(at, view);
+        let (sum, count) = (0..view.members.len())
+            .filter(|at| view.is_usable(*at))
             .filter_map(response)
             .fold((0_u64, 0), |(sum, count), time| (sum.saturating_add(time.0), count + 1));
-        // Who is being tried counts as average until something is known.
+        // Who is tried for the first time counts as average until something is known.
         let average = sum.checked_div(count).unwrap_or(1);
         let member = least(view, ask.entropy, |at, member| {
             let lately = self.lately.get(at).map_or(0, |lately| lately.amount(view.now));
-            let each = response(member).map_or(average, |time| time.0).max(1);
+            let each = response(at).map_or(average, |time| time.0).max(1);
             Score::of(each.saturating_mul(lately.saturating_add(REQUEST)), member)
         })?;
         Some(Choice { member, reason: Reason::FastestResponse })
     }
 
     fn commit(&mut self, _: &Ask<'_>, choice: &Choice, view: &View<'_>) {
+        for at in 0..view.members.len() {
+            let response = self.response(at, view);
+            if let Some(last) = self.last.get_mut(at) {
+                *last = response;
+            }
+        }
         if let Some(lately) = self.lately.get_mut(choice.member) {
             *lately = Lately { amount: lately.amount(view.now).saturating_add(REQUEST), at: view.now };
         }
