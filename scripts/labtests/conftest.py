@@ -115,7 +115,7 @@ def short_lab(request):
     _require_root()
     lab = Lab(SHORT_PREFIX, bin_dir=BIN_DIR)
     settings = {"flows": {"established_timeout_s": ESTABLISHED_TIMEOUT_S, "closing_timeout_s": CLOSING_TIMEOUT_S}}
-    with _running(lab, request, backends=3, clients=1, routed=1, switch_settings=settings):
+    with _running(lab, request, backends=3, clients=1, routed=2, switch_settings=settings):
         yield lab
 
 

@@ -95,9 +95,15 @@ class RawConnection:
         for offset in range(0, len(data), piece_bytes):
             self.send(data[offset:offset + piece_bytes], at=at + offset)
 
+    def segment(self, data, *, at=0, flags="PA"):
+        """The segment `send` would send, without its IP header, for those who send it in their own way."""
+        return self._segment(ISN + 1 + at, self._theirs + self.acked, flags, data=data)
+
+    def _segment(self, seq, ack, flags, **fields):
+        return tcp(ADDRESS, VIP, self.port, VIP_PORT, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, flags, **fields)
+
     def _emit(self, seq, ack, flags, *, options=b"", data=b"", damaged=False, urgent=0):
-        segment = bytearray(tcp(ADDRESS, VIP, self.port, VIP_PORT, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, flags,
-                                options=options, data=data, urgent=urgent))
+        segment = bytearray(self._segment(seq, ack, flags, options=options, data=data, urgent=urgent))
         if damaged:
             segment[16] ^= 0x55  # the checksum itself: everything else stays readable
         self._socket.send(ethernet(self._mac, ROUTER_MAC, ipv4(ADDRESS, VIP, 6, bytes(segment))))

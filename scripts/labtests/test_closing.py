@@ -16,9 +16,10 @@ from lab_lib.content import sha256_of
 from lab_lib.topology import VIP, VIP_PORT
 
 CLIENT = "client1"
-# On the second, a server of our own; the third gets another network card.
-ON_LINK, PLAIN, MOVED, ROUTED = "backend1", "backend2", "backend3", "backend4"
+# On the second and the last, a server of our own; the third gets another network card; the last two are routed.
+ON_LINK, PLAIN, MOVED, ROUTED, PLAIN_ROUTED = "backend1", "backend2", "backend3", "backend4", "backend5"
 BACKENDS = [ON_LINK, ROUTED]
+PLAIN_BACKENDS = [PLAIN, PLAIN_ROUTED]
 # Longer than the switch remembers a silent flow.
 QUIET_S = ESTABLISHED_TIMEOUT_S + 3
 ZERO_WINDOW_S = 20
@@ -28,10 +29,10 @@ TCP_KEEPALIVE_S = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_
                    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)]
 
 
-def _half_closed(lab, path):
+def _half_closed(lab, backend, path):
     """Ask and say that this was all; returns whether everything came, after how long, and what came behind it."""
     with lab.connect(CLIENT) as connection:
-        connection.sendall(request(f"/b/{PLAIN}/{path}"))
+        connection.sendall(request(f"/b/{backend}/{path}"))
         connection.shutdown(socket.SHUT_WR)
         began = time.monotonic()
         answer = read_answer(connection)
@@ -73,9 +74,12 @@ def _unspoken_move(lab):
 @pytest.fixture(scope="module")
 def stories(short_lab):
     """What takes its time begins first and is looked at last: {name: future}."""
-    with in_place_of_nginx(short_lab, PLAIN), ThreadPoolExecutor(8) as pool:
-        eventually(lambda: backend_of(short_lab, PLAIN)["usable"], timeout_s=5, what="the server of our own is well")
-        begun = {"half-closed": pool.submit(_half_closed, short_lab, "think")}
+    with in_place_of_nginx(short_lab, PLAIN), in_place_of_nginx(short_lab, PLAIN_ROUTED), ThreadPoolExecutor(9) as pool:
+        begun = {}
+        for backend in PLAIN_BACKENDS:
+            eventually(lambda: backend_of(short_lab, backend)["usable"], timeout_s=5,  # noqa: B023
+                       what="the servers of our own are well")
+            begun["half-closed", backend] = pool.submit(_half_closed, short_lab, backend, "think")
         begun["moved"] = pool.submit(_unspoken_move, short_lab)
         for backend in BACKENDS:
             begun["unread", backend] = pool.submit(_unread_download, short_lab, backend)
@@ -123,9 +127,10 @@ def test_fin_with_the_request(closing_lab, backend):
         _is_over(closing_lab, backend, connection)
 
 
-def test_half_close_in_mid_download(closing_lab):
+@pytest.mark.parametrize("backend", PLAIN_BACKENDS)
+def test_half_close_in_mid_download(closing_lab, backend):
     with closing_lab.connect(CLIENT) as connection:
-        connection.sendall(request(f"/b/{PLAIN}/10m"))
+        connection.sendall(request(f"/b/{backend}/10m"))
         first = connection.recv(1000, socket.MSG_PEEK)
         connection.shutdown(socket.SHUT_WR)
         eventually(lambda: flow_of(closing_lab, connection)["state"] == "closing", timeout_s=2, what="the FIN is seen")
@@ -162,9 +167,10 @@ def test_client_resets_in_mid_download(closing_lab, backend):
                what="the server's socket goes")
 
 
-def test_server_resets_in_mid_answer(closing_lab):
+@pytest.mark.parametrize("backend", PLAIN_BACKENDS)
+def test_server_resets_in_mid_answer(closing_lab, backend):
     with closing_lab.connect(CLIENT) as connection:
-        connection.sendall(request(f"/b/{PLAIN}/reset"))
+        connection.sendall(request(f"/b/{backend}/reset"))
         with pytest.raises(ConnectionResetError):
             while connection.recv(1 << 20):
                 pass
@@ -174,7 +180,7 @@ def test_server_resets_in_mid_answer(closing_lab):
         again.settimeout(2)
         again.bind(end)
         again.connect((VIP, VIP_PORT))
-        assert len(ask(again, f"/b/{PLAIN}/again").body) == BODY_BYTES
+        assert len(ask(again, f"/b/{backend}/again").body) == BODY_BYTES
 
 
 def _kill_in_silence(lab, backend, connection):
@@ -209,9 +215,10 @@ def test_client_of_a_socket_that_vanished_learns_it_with_its_next_data(closing_l
 
 # --- the stories that began with the first test of this file --------------------------------------------------
 
-def test_half_closed_client_of_a_server_that_takes_its_time(stories):
+@pytest.mark.parametrize("backend", PLAIN_BACKENDS)
+def test_half_closed_client_of_a_server_that_takes_its_time(stories, backend):
     """So long that the switch forgets the closing flow meanwhile."""
-    is_whole, took, rest = stories["half-closed"].result(timeout=30)
+    is_whole, took, rest = stories["half-closed", backend].result(timeout=30)
     assert is_whole and rest == b"" and took > THINKING_S > CLOSING_TIMEOUT_S, took
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from conftest import ROUTED_BACKEND
@@ -130,6 +131,43 @@ def test_agent_gone_gets_no_new_connection_within_one_second(lab):
     expected = (lab.content_dir / "10m").open("rb").read(5 << 20)
     assert answer.status == 206 and answer.backend == "backend3" and answer.body == expected
     eventually(lambda: get(lab, "/who").backend == "backend3", timeout_s=5, what="backend3 is used again")
+
+
+@contextmanager
+def _halted(lab, backend):
+    """An agent that stands still: its connection stays open, and nothing closes it."""
+    lab.processes.signal(f"agent@{backend}", signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        lab.processes.signal(f"agent@{backend}", signal.SIGCONT)
+
+
+@contextmanager
+def _unheard(lab, backend):
+    """An agent whose management network is cut: it speaks, and nobody hears it."""
+    port = ["ip", "link", "set", f"p-{backend}"]
+    lab.run("mgmt", [*port, "nomaster"])
+    try:
+        yield
+    finally:
+        lab.run("mgmt", [*port, "master", "mgmt"])
+
+
+@pytest.mark.parametrize("backend", ["backend2", ROUTED_BACKEND])
+@pytest.mark.parametrize("falls_silent", [_halted, _unheard])
+def test_a_silent_backend_gets_no_new_connection_within_one_second(lab, falls_silent, backend):
+    """Nobody tells the switch, and no connection closes: it must notice that nothing comes any more."""
+    with lab.connect("client1") as old:
+        assert ask(old, f"/b/{backend}/who").backend == backend
+        assert backend_of(lab, backend)["usable"]
+        with falls_silent(lab, backend):
+            time.sleep(AVOIDED_WITHIN_S)
+            _is_avoided(lab, backend)
+            told = backend_of(lab, backend)
+            assert not told["usable"] and any("silent" in reason for reason in told["reasons"]), told
+            assert ask(old, f"/b/{backend}/who").backend == backend, "what it has goes on"
+        eventually(lambda: get(lab, "/who").backend == backend, timeout_s=10, what=f"{backend} is used again")
 
 
 def test_agent_restarted_under_load_loses_nothing(lab):

@@ -116,6 +116,45 @@ def test_curl_asks_again_at_once(lab):
     assert output == "431 1\n200 1\n"
 
 
+# --- with nc ------------------------------------------------------------------------------------------------
+
+
+def _nc(lab, data, *options):
+    """What nc got for its standard input. A connection that was reset fails the test: nc itself would say nothing of it."""
+    return _unreset(lab, ["nc", *options, VIP, str(VIP_PORT)], data)
+
+
+def _unreset(lab, argv, data=b""):
+    """The answer in a program's output, and that no connection of its host was reset meanwhile, by either side."""
+    before, resets = counters(lab), lab.tcp_counters("client1")
+    result = lab.run("client1", argv, stdin=data, text=False, timeout_s=10)
+    assert not result.stderr, result.stderr
+    after = lab.tcp_counters("client1")
+    assert all(after[name] == resets[name] for name in ("EstabResets", "OutRsts")), (after, resets)
+    assert "resets_sent" not in grown(lab, before)
+    return answer_of(result.stdout)
+
+
+# One waits for the switch to close, the other closes its half when it has sent what it has.
+NC_WAITS, NC_HALF_CLOSES = [], ["-N"]
+
+
+@pytest.mark.parametrize("options", [NC_WAITS, NC_HALF_CLOSES], ids=["waits", "half-closes"])
+def test_nc_gets_every_page_and_its_end(lab, nginx_stopped, options):
+    _check(_nc(lab, MALFORMED, *options), 400, MALFORMED_LINE)
+    fields = [f"X-{number}: {number}" for number in range(130)]
+    _check(_nc(lab, request("/who", headers=fields), *options), 431, TOO_LARGE_LINE)
+    _check(_nc(lab, request("/who", headers=[f"X: {'x' * 40_000}"]), *options), 431, TOO_LARGE_LINE)
+    nginx_stopped("backend3")
+    answer = _nc(lab, request("/db/x"), *options)
+    assert answer.body.decode() in (REFUSED_LINE, NO_BACKEND_LINE)
+    _check(answer, 503, answer.body.decode())
+
+
+def test_nc_that_ends_within_a_head(lab):
+    _check(_nc(lab, request("/who")[:20], *NC_HALF_CLOSES), 400, CUT_OFF_LINE)
+
+
 # --- how it ends -------------------------------------------------------------------------------------------
 
 
@@ -333,6 +372,13 @@ def test_408_with_curl(own_lab):
     result = own_lab.run("client1", ["sh", "-c", typed], text=False)
     assert not result.stderr, result.stderr
     _check(answer_of(result.stdout), 408, UNFINISHED_LINE)
+
+
+def test_408_with_nc(own_lab):
+    """The same with nc; and with half a request from a file, after which nc goes on waiting."""
+    typed = f"(printf 'GET /db/x HTT'; sleep {UNFINISHED_S + 1}) | nc {VIP} {VIP_PORT}"
+    _check(_unreset(own_lab, ["sh", "-c", typed]), 408, UNFINISHED_LINE)
+    _check(_nc(own_lab, b"GET /db/x HTT", *NC_WAITS), 408, UNFINISHED_LINE)
 
 
 def test_a_head_finished_in_time_is_served(own_lab):

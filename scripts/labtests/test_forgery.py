@@ -1,20 +1,27 @@
 """Nobody without the key makes a backend open a socket, and nobody makes it do the same thing twice."""
 
+import hashlib
 import itertools
+import secrets
 import socket
 import struct
 import time
+from collections import Counter
+from contextlib import contextmanager
 
 import pytest
-from helpers import ask, eventually, get, log_mark, log_since, sockets
+from helpers import ask, eventually, get, log_mark, log_since, logged, read_answer, request, socket_of, sockets
 from packets import HEADER_BYTES, HANDOFF_PORT, Handoff, Key, Tuple, ethernet, ipv4, tcp, udp
 
+from lab_lib.content import sha256_of
 from lab_lib.topology import VIP, VIP_PORT, mac_of
 
 BACKEND = "backend1"
 # No host has this address: what the server answers goes nowhere, and its socket stays to be seen.
 GHOST = "10.50.0.200"
 SWITCH = "10.60.0.1"
+# What is older than this is stale, whatever it is (docs/PROTOCOL.md).
+FRESH_S = 2.0
 _ports = itertools.count(20_000)
 
 
@@ -171,9 +178,9 @@ class Tap:
         self.socket = lab.socket(BACKEND, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.bind(("data0", 3))
 
-    def handoffs(self, port):
-        """The frames in the tunnel that came until now for a client's port."""
-        self.socket.settimeout(0.3)
+    def handoffs(self, port, *, wait_s=0.3):
+        """The frames in the tunnel that came until now for a client's port, or come within a time."""
+        self.socket.settimeout(wait_s)
         frames = []
         try:
             while True:
@@ -218,3 +225,111 @@ def test_replay_after_close(lab, forger, delay_s):
 def test_replay_within_a_connection(lab, forger):
     """The same while the connection lives: its socket is neither doubled nor disturbed."""
     _replay_is_harmless(lab, forger, 0.0, close=False)
+
+
+def _posted(lab, tap, first):
+    """POST to BACKEND; `first` closes first. Returns the port, the body's digest, and every frame in the tunnel."""
+    body = secrets.token_bytes(700)  # in one segment with its head: what is replayed is a whole request
+    close = "Connection: close\r\n" if first == "server" else ""
+    head = f"POST /b/{BACKEND}/upload HTTP/1.1\r\nHost: {VIP}\r\nContent-Length: {len(body)}\r\n{close}\r\n"
+    with lab.connect("client1") as connection:
+        port = connection.getsockname()[1]
+        connection.sendall(head.encode() + body)
+        answer = read_answer(connection)
+        assert (answer.status, answer.headers["x-upload-bytes"]) == (201, str(len(body))), answer
+        if first == "server":
+            assert connection.recv(1) == b""
+    # What was answered has been handed off: all of it is there.
+    frames = tap.handoffs(port, wait_s=0.001)
+    assert any(body in frame for frame in frames), "the handoff carries the whole request"
+    return port, hashlib.sha256(body).hexdigest(), frames
+
+
+def test_a_replayed_post_is_counted_once(lab, forger):
+    """As often as it is handed to the server again: at once after its end, a second later, and when it is stale.
+
+    A server that closed first keeps a TIME_WAIT; of one that closed last no socket is left, but the agent's memory.
+    """
+    uploads, mark, tap = lab.backend_dir(BACKEND) / "uploads", log_mark(lab, BACKEND), Tap(lab)
+    before, posts, later = set(uploads.iterdir()), [], []
+    with tap.socket:
+        for first in ("server", "client"):
+            for delay_s in (0, 1, 2.5):
+                port, digest, frames = _posted(lab, tap, first)
+                posts.append((port, digest))
+                later.append((time.monotonic() + delay_s, frames))
+                if not delay_s:
+                    for frame in frames:
+                        forger.send_frame(frame)
+        for due, frames in sorted(later[1:], key=lambda entry: entry[0]):
+            time.sleep(max(0.0, due - time.monotonic()))
+            for frame in frames:
+                forger.send_frame(frame)
+        time.sleep(0.5)
+        arrived = {port: len(tap.handoffs(port, wait_s=0.001)) for port, _ in posts[-1:]}
+    assert all(arrived.values()), "what was replayed has arrived"
+    runs = Counter(e["port"] for e in log_since(lab, BACKEND, mark) if "/upload" in e["request"])
+    assert runs == {port: 1 for port, _ in posts}, "an upload ran again"
+    stored = set(uploads.iterdir()) - before
+    assert sorted(sha256_of(path) for path in stored) == sorted(digest for _, digest in posts)
+    states = {s["state"] for s in sockets(lab, BACKEND) if int(s["peer"].rpartition(":")[2]) in runs}
+    assert states <= {"TIME-WAIT"}, states
+    for path in stored:
+        path.unlink()
+
+
+def _again(lab, end, **options):
+    """A connection from the same end as one that is over."""
+    def is_free():
+        return not lab.run("client1", ["ss", "-Htan", "sport", "=", f":{end[1]}"]).stdout
+    eventually(is_free, timeout_s=1, what="the client's kernel is rid of the port")
+    connection = lab.socket("client1", socket.AF_INET, socket.SOCK_STREAM)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # the server must wait for its reader
+    connection.settimeout(5)
+    connection.bind(end)
+    connection.connect((VIP, VIP_PORT))
+    return connection
+
+
+@contextmanager
+def _resets_counted(lab, port):
+    """Yields what tells how many RSTs from the VIP have come for a client's port, believed or not."""
+    lab.run("client1", ["nft", "-f", "-"], stdin="table ip heard {\nchain in {\ntype filter hook input priority 0;\n"
+            f"ip saddr {VIP} tcp dport {port} tcp flags & rst == rst counter\n}}\n}}\n")
+
+    def count():
+        words = lab.run("client1", ["nft", "list", "table", "ip", "heard"]).stdout.split()
+        return int(words[words.index("packets") + 1])
+    try:
+        yield count
+    finally:
+        lab.run("client1", ["nft", "delete", "table", "ip", "heard"])
+
+
+def test_a_replay_from_a_life_before_the_last_leaves_the_present_one_alone(lab, forger):
+    """One 4-tuple is served by one backend, another, and the first again, while what that got first comes once more."""
+    other, mark, tap, began = "backend2", log_mark(lab, BACKEND), Tap(lab), time.monotonic()
+    with tap.socket:
+        with lab.connect("client1") as first:
+            end = first.getsockname()
+            assert ask(first, f"/b/{BACKEND}/who", close=True).backend == BACKEND and first.recv(1) == b""
+        frames = tap.handoffs(end[1], wait_s=0.001)
+        assert any(b"/who" in frame for frame in frames)
+        with _again(lab, end) as second:
+            assert ask(second, f"/b/{other}/who", close=True).backend == other and second.recv(1) == b""
+        with _again(lab, end) as third, _resets_counted(lab, end[1]) as resets:
+            third.sendall(request(f"/b/{BACKEND}/files/10m"))
+            third.recv(1, socket.MSG_PEEK)
+            for _ in range(3):
+                for frame in frames:
+                    forger.send_frame(frame)
+                time.sleep(0.05)
+            assert time.monotonic() - began < FRESH_S, "the replay was fresh enough to count"
+            assert socket_of(lab, BACKEND, third)["state"] == "ESTAB", "the download has not ended"
+            answer = read_answer(third)
+            assert answer.backend == BACKEND and answer.sha256 == sha256_of(lab.content_dir / "10m")
+            assert ask(third, f"/b/{BACKEND}/files/1k").status == 200, "the connection goes on"
+            assert resets() == 0, "nobody was told to end it"
+        logged(lab, BACKEND, mark, lambda e: e["port"] == end[1], 3)
+    paths = [e["request"].split()[1] for e in log_since(lab, BACKEND, mark) if e["port"] == end[1]]
+    assert [path.rpartition("/")[2] for path in paths] == ["who", "10m", "1k"], paths

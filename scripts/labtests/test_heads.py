@@ -285,9 +285,14 @@ def _check_lost(lab, data, wanted):
     return answer
 
 
-def test_an_acknowledged_head_is_lost_behind_the_switch(lab):
-    target = f"/b/{BACKEND}/db/x?id={secrets.token_hex(3000)}"
-    assert _told(_check_lost(lab, request(target), f"GET {target} HTTP/1.1")) == target.partition("id=")[2]
+@pytest.mark.parametrize("name_bytes, cookie_bytes", [(6000, ()), (10, (8192,)), (7200, (7400,) * 3)],
+                         ids=["6 KB", "8 KB cookie", "30 KB"])
+def test_an_acknowledged_head_is_lost_behind_the_switch(lab, name_bytes, cookie_bytes):
+    target = f"/b/{BACKEND}/db/x?id={secrets.token_hex(name_bytes // 2)}"
+    cookies = [f"Cookie: c{number}={secrets.token_hex(size // 2)}" for number, size in enumerate(cookie_bytes)]
+    data = request(target, headers=cookies)
+    assert len(data) > name_bytes + sum(cookie_bytes)
+    assert _told(_check_lost(lab, data, f"GET {target} HTTP/1.1")) == target.partition("id=")[2]
 
 
 @pytest.mark.parametrize("size", [1, 3000, 300_000])

@@ -2,12 +2,13 @@
 
 import ctypes
 import json
+import signal
 import struct
 import time
 from contextlib import contextmanager
 
 import pytest
-from helpers import ask, backend_of, eventually, get, read_answer, request, setting
+from helpers import ask, backend_of, eventually, flow_of, get, read_answer, request, setting
 
 from lab_lib import baton, network
 from lab_lib.system import tail
@@ -22,6 +23,13 @@ WANTS_A_SYN = {
     "nft, not syn": CHAIN + "ct state { invalid, new } tcp dport 80 tcp flags ! syn reject\n}\n",
 }
 IPTABLES_RULE = ["INPUT", "-p", "tcp", "!", "--syn", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+NAT = "chain prerouting {{\ntype nat hook prerouting priority dstnat; policy accept;\n{}\n}}\n"
+# Rules that lead the VIP's packets elsewhere, as for a container with a published port.
+REDIRECTED = {
+    "dnat": NAT.format(f"ip daddr {VIP} tcp dport 80 dnat ip to 10.60.0.77:8080"),
+    "dnat, data interface alone": NAT.format('iifname "data0" tcp dport 80 dnat ip to 10.60.0.77'),
+    "redirect": NAT.format("tcp dport { 80, 443 } redirect to :8080"),
+}
 # No reader of rules sees through this one; a handoff that is tried does.
 HIDDEN = "chain late {\ntcp flags & syn == 0 drop\n}\n" + CHAIN + "ct state vmap { new : jump late }\n}\n"
 
@@ -204,6 +212,58 @@ def test_check_finds_iptables_rules_that_want_a_syn(small_lab, with_agent):
         small_lab.run(BACKEND, ["iptables", "-D", *IPTABLES_RULE])
         small_lab.run(BACKEND, ["nft", "delete", "table", "ip", "filter"])
     assert all("iptables" in text and "ctstate NEW" in text for text in said), said
+
+
+@contextmanager
+def _agent_halted(lab):
+    """Within, an agent changes and says nothing; its programs take handoffs, and for half a second it is trusted."""
+    lab.processes.signal(f"agent@{BACKEND}", signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        lab.processes.signal(f"agent@{BACKEND}", signal.SIGCONT)
+
+
+@pytest.mark.parametrize("rules", REDIRECTED.values(), ids=REDIRECTED.keys())
+def test_a_redirected_handoff_reaches_no_server(small_lab, with_agent, rules):
+    """Why a redirection is an error: the kernel took the handoff, and its client gets no answer, or a RST."""
+    with_agent()
+    _served(small_lab)
+    with small_lab.connect("client1", timeout_s=1) as connection, _agent_halted(small_lab), _firewall(small_lab, rules):
+        entries = len(small_lab.access_log(BACKEND))
+        connection.sendall(request("/who"))
+        with pytest.raises((TimeoutError, ConnectionResetError)):
+            connection.recv(1)
+        assert flow_of(small_lab, connection)["backend"] == BACKEND, "it was handed off"
+        assert len(small_lab.access_log(BACKEND)) == entries
+
+
+@pytest.mark.parametrize("rules", REDIRECTED.values(), ids=REDIRECTED.keys())
+def test_check_finds_a_redirection_and_its_remedy(small_lab, with_agent, rules):
+    with_agent()
+    _served(small_lab)
+    small_lab.stop_agent(BACKEND)
+    with _firewall(small_lab, rules):
+        leave, no_leave = _checked(small_lab, f"a firewall rule may redirect {VIP}:80: nft inet fw chain prerouting")
+    assert "the agent does: " in leave and "notrack" in leave, leave
+    assert "remedy: exclude the VIP from the rule" in no_leave, no_leave
+    assert _agent(small_lab, "--check", check=False).returncode == 0
+
+
+@pytest.mark.parametrize("rules", REDIRECTED.values(), ids=REDIRECTED.keys())
+def test_a_redirection_is_mended_or_closes_the_backend(small_lab, with_agent, rules):
+    """What is not tracked is not translated: an agent that may change the host has the VIP not tracked."""
+    with _firewall(small_lab, rules):
+        with_agent()
+        _served(small_lab)
+        assert "notrack" in _host(small_lab)["firewall"] and get(small_lab, "/files/64k").status == 200
+        small_lab.stop_agent(BACKEND)
+        _agent(small_lab, "detach")
+        with_agent(manage_host=False)
+        told = eventually(lambda: "may redirect" in str((b := backend_of(small_lab, BACKEND))["reasons"]) and b,
+                          timeout_s=5, what="the switch knows the reason")
+        assert not told["usable"], told
+        assert get(small_lab, "/who").status == 503, "clients are told, and do not wait"
 
 
 def test_an_agent_that_may_not_change_the_host_says_what_it_lacks(small_lab, with_agent):

@@ -1,5 +1,6 @@
 """Frames nobody should send: each is dropped under a name of its own and disturbs nothing."""
 
+import re
 import socket
 import struct
 import time
@@ -11,6 +12,9 @@ from conftest import ROUTED_BACKEND
 from helpers import counters, curl, eventually, flow_of, get, log_mark, logged, read_answer, request, told
 from packets import checksum, ethernet, ipv4, tcp, udp
 
+from rawclient import ADDRESS as RAW_ADDRESS
+from rawclient import RawClient
+
 from lab_lib.content import sha256_of
 from lab_lib.topology import MTU_BYTES, VIP, VIP_PORT, mac_of
 
@@ -21,6 +25,19 @@ COPIES = 7
 # What changes without anybody's doing. All else must stand still.
 USUAL = ("rx_frames", "rx_bytes", "arp_", "drop_arp_other", "lcore_", "flows_expired")
 FAR = 1 << 30
+ETHERTYPE_OF_NOBODY = 0x88B5  # IEEE 802: for local experiments
+
+
+@pytest.fixture
+def send_within(lab):
+    """Puts frames on the switch's own interface, where its driver sees them: for what the kernel would change on its way in.
+
+    A packet socket in a fanout group, which is what the lab's driver uses, has the kernel put fragments together: of one
+    alone it would never hear. It also hears what others send there, and what these do not declare as IP is left alone.
+    """
+    with lab.socket("switch", socket.AF_PACKET, socket.SOCK_RAW, 0) as cable:
+        cable.bind(("data0", ETHERTYPE_OF_NOBODY))
+        yield cable.send
 
 
 @pytest.fixture
@@ -140,17 +157,29 @@ def test_a_bad_frame_is_dropped_and_counted_by_name(lab, send, name):
 
 
 @pytest.mark.parametrize("name", FRAGMENTS)
-def test_a_fragment_opens_nothing(lab, send, name):
-    """Packet sockets in a fanout group, which is what the lab's driver uses, put fragments together: one alone never
-    arrives. Other drivers pass it on, and the core counts it; its unit tests show that."""
+def test_a_fragment_opens_nothing(lab, send_within, name):
     before = counters(lab)
     for _ in range(COPIES):
-        send(ethernet(ROUTER_MAC, SWITCH_MAC, FRAGMENTS[name]))
-    send(FRAMES["SYN and FIN"][0])
-    after = _all_arrived(lab, before, 1)
-    changed = _changed(before, after)
-    assert changed in ({"drop_tcp_flags": 1}, {"drop_tcp_flags": 1, "drop_ip_fragment": COPIES})
+        send_within(ethernet(ROUTER_MAC, SWITCH_MAC, FRAGMENTS[name]))
+    assert _changed(before, _all_arrived(lab, before, COPIES)) == {"drop_ip_fragment": COPIES}
     assert not _ghosts_flows(lab)
+
+
+def test_fragments_of_a_request_are_not_put_together(lab, send_within):
+    """Of a live connection, so that nothing but being in two pieces is wrong with it; its whole copy is served."""
+    raw = RawClient(lab)
+    try:
+        connection, half = raw.connect(), 24
+        segment = connection.segment(REQUEST)
+        before = counters(lab)
+        for fragment, part in ((0x2000, segment[:half]), (half // 8, segment[half:])):
+            send_within(ethernet(ROUTER_MAC, SWITCH_MAC, _ip(part, fragment=fragment, source=RAW_ADDRESS)))
+        changed = _changed(before, _all_arrived(lab, before, 2))
+        assert changed == {"drop_ip_fragment": 2} and flow_of(lab, connection) is None, changed
+        connection.send(REQUEST)
+        assert b"200 OK" in connection.read(until=b"\r\n\r\n").data
+    finally:
+        raw.close()
 
 
 def test_every_truncation_is_malformed(lab, send):
@@ -229,16 +258,30 @@ FORGED = {
 }
 
 
+# What the switch forwards, as it keeps no window: the server's kernel drops each, on the very socket it is meant for.
+DROPPED_BY_THE_KERNEL = {name for name, (_, _, counter) in FORGED.items() if counter is None}
+
+
+def _dropped_by_kernel(download):
+    """How many packets the kernel dropped on the socket of a download, by its own count."""
+    shown = download.lab.run(download.backend, ["ss", "-Htnm", "src", VIP, "dport", "=", f":{download.port}"]).stdout
+    return int(re.search(r"skmem:\(.*,d(\d+)\)", shown)[1])
+
+
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_segment_ends_no_download(lab, send, download, name):
     """With the right ports and timestamps, but numbers out of thin air."""
     flags, numbers, counter = FORGED[name]
-    mark, before = log_mark(lab, download.backend), counters(lab)
+    mark, before, dropped = log_mark(lab, download.backend), counters(lab), _dropped_by_kernel(download)
     for _ in range(COPIES):
         send(download.frame(flags, **numbers))
     after = _all_arrived(lab, before, COPIES)
     if counter:
         assert after[counter] - before[counter] == COPIES
+    if name in DROPPED_BY_THE_KERNEL:
+        assert not any(change.startswith("drop_") for change in _changed(before, after)), _changed(before, after)
+        eventually(lambda: _dropped_by_kernel(download) == dropped + COPIES, timeout_s=2,
+                   what=lambda: f"the kernel dropped {_dropped_by_kernel(download) - dropped} of {COPIES}")
     assert after["flows_gone"] == before["flows_gone"] and after["resets_sent"] == before["resets_sent"]
     assert flow_of(lab, download.connection)["state"] == "established"
     assert download.comes_whole()

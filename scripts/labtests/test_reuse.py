@@ -15,6 +15,8 @@ CLIENT, BACKEND = "client2", "backend1"
 PORTS = (20_000, 20_999)
 CONNECTIONS_PER_S = 2_000
 CONNECTIONS = 6_000
+# Its clients catch up with what they were late for; what the last ones are late for is missing.
+REACHED_PER_S = 0.95 * CONNECTIONS_PER_S
 AT_A_TIME = 8
 
 
@@ -56,9 +58,11 @@ def test_ports_are_used_again_and_again(lab, first):
     runs = Counter(e["request"] for e in entries)
     after = counters(lab)
     changed = {name: value - before[name] for name, value in after.items() if value != before[name]}
-    print(f"{len(results) / took:.0f} connections/s, slowest {slowest:.3f} s: {changed}")
+    rate = len(results) / took
+    print(f"{rate:.0f} connections/s, slowest {slowest:.3f} s: {changed}")
     assert not failed, (failed[:5], len(failed), changed)
     assert len(runs) == CONNECTIONS and set(runs.values()) == {1}, [r for r in runs.items() if r[1] > 1][:5]
     assert slowest < 1.0, (slowest, changed)
+    assert rate >= REACHED_PER_S, (rate, changed)
     ports = Counter(e["port"] for e in entries)
     assert min(ports) >= PORTS[0] and max(ports) <= PORTS[1] and max(ports.values()) >= 4, "ports were used again"

@@ -8,11 +8,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import sqrt
-from socket import AF_INET, IPPROTO_TCP, SOCK_DGRAM, SOL_SOCKET, TCP_NODELAY
+from signal import SIGCONT, SIGSTOP
+from socket import AF_INET, IPPROTO_TCP, MSG_PEEK, SHUT_WR, SOCK_DGRAM, SOL_SOCKET, TCP_NODELAY
 
 import pytest
 from conftest import ROUTED_BACKEND
-from helpers import ask, curl, eventually, log_mark, log_since, read_answer, request
+from helpers import (ask, backend_of, counters, curl, eventually, log_mark, log_since, read_answer, request)
+from plainserver import body as plain_body
+from plainserver import in_place_of_nginx
 
 from lab_lib.content import sha256_of
 
@@ -22,6 +25,7 @@ FILES = ("1k", "4k", "64k", "1m")
 FETCHES = 200
 UPLOADS = 100
 HEADS = 120
+HALF_CLOSES = 6
 AT_A_TIME = 8
 TRANSFER_S = 30
 # Far more than they take (some ten seconds), far less than one retransmission too many each.
@@ -251,3 +255,91 @@ def test_error_pages_arrive_whole(weather_lab):
         answers, seconds = _each(misspell, range(HEADS))
     assert set(answers) == {(400, True, b"")}, "a status, a reason and an orderly end"
     assert seconds < ALL_TRANSFERS_S
+
+
+def test_path_rules_reach_three_servers(weathered):
+    """And the one behind the router, whatever the weather is on; each request once, where its path leads."""
+    paths = {"backend1": "/files/64k", "backend2": "/video/64k", "backend3": "/db/x",
+             ROUTED_BACKEND: f"/b/{ROUTED_BACKEND}/files/64k"}
+    marks, run = {name: log_mark(weathered, name) for name in paths}, secrets.token_hex(4)
+
+    def fetch(number):
+        backend = BACKENDS[number % len(BACKENDS)]
+        with weathered.connect(f"client{number % 2 + 1}", timeout_s=TRANSFER_S) as connection:
+            return ask(connection, f"{paths[backend]}?{run}-{number}", close=True).backend == backend
+    right, seconds = _each(fetch, range(FETCHES))
+    assert all(right) and len(right) == FETCHES
+    assert seconds < ALL_TRANSFERS_S
+
+    def done():
+        requests = [(name, e["request"].split()[1]) for name in paths for e in log_since(weathered, name, marks[name])]
+        return sorted((name, path) for name, path in requests if run in path)
+    eventually(lambda: len(done()) >= FETCHES, timeout_s=5, what="the servers log them all")
+    assert done() == sorted((name, f"{paths[name]}?{run}-{number}") for number in range(FETCHES)
+                            for name in [BACKENDS[number % len(BACKENDS)]])
+
+
+def test_a_listener_that_is_down_is_served_elsewhere(weather_lab):
+    """Nobody but the refused handoffs says that a server is gone: they, or the refusals, get lost and doubled, too."""
+    if [host.name for host in weather_lab.plan.weathered] == [ROUTED_BACKEND]:
+        pytest.skip("too few packets take that cable to be sure of any weather")
+    with _weather_happens(weather_lab):
+        connections, _ = _each(lambda number: weather_lab.connect(f"client{number % 2 + 1}", timeout_s=TRANSFER_S),
+                               range(HEADS))
+        before = counters(weather_lab)
+        weather_lab.processes.signal(f"agent@{ROUTED_BACKEND}", SIGSTOP)
+        try:
+            weather_lab.stop_nginx(ROUTED_BACKEND)
+            for connection in connections:
+                connection.sendall(request("/who", close=True))
+            answers = [read_answer(connection) for connection in connections]
+            after = counters(weather_lab)
+        finally:
+            for connection in connections:
+                connection.close()
+            weather_lab.start_nginx(ROUTED_BACKEND)
+            weather_lab.processes.signal(f"agent@{ROUTED_BACKEND}", SIGCONT)
+        # Every request as well goes through the weather in which its handoff may get lost.
+        weather_lab.wait_served_by(ROUTED_BACKEND)
+    assert {answer.status for answer in answers} == {200} and len(answers) == HEADS
+    assert {answer.backend for answer in answers} == set(BACKENDS) - {ROUTED_BACKEND}
+    assert after["handoffs_refused"] - before["handoffs_refused"] >= HEADS // 10
+    assert after["resets_sent"] == before["resets_sent"]
+
+
+def test_10_mb_there_and_back(weathered, tmp_path):
+    """Downloads and uploads of a server on the switch's network and of one behind the router, at the same time."""
+    content = weathered.content_dir / "10m"
+
+    def download(backend):
+        destination = tmp_path / backend
+        curl(weathered, "-o", destination, weathered.url(f"/b/{backend}/files/10m"), timeout_s=ALL_TRANSFERS_S)
+        return sha256_of(destination)
+
+    def upload(backend):
+        output = curl(weathered, "-i", "-H", "Expect:", "--data-binary", f"@{content}",
+                      weathered.url(f"/b/{backend}/upload"), client="client2", timeout_s=ALL_TRANSFERS_S)
+        headers = dict(line.lower().split(": ", 1) for line in output.splitlines() if ": " in line)
+        stored = weathered.backend_dir(backend) / "uploads" / headers["x-upload-id"]
+        digest = sha256_of(stored)
+        stored.unlink()
+        return digest
+    transfers = [(way, backend) for way in (download, upload) for backend in ("backend1", ROUTED_BACKEND)]
+    digests, seconds = _each(lambda transfer: transfer[0](transfer[1]), transfers)
+    assert digests == [sha256_of(content)] * len(transfers)
+    assert seconds < ALL_TRANSFERS_S
+
+
+def test_a_half_close_in_mid_download(weathered):
+    """The client's FIN may get lost, come twice or come late; what it asked for comes whole, and then the end."""
+    with in_place_of_nginx(weathered, ROUTED_BACKEND):
+        eventually(lambda: backend_of(weathered, ROUTED_BACKEND)["usable"], timeout_s=5, what="the server is well")
+
+        def download(number):
+            with weathered.connect(f"client{number % 2 + 1}", timeout_s=TRANSFER_S) as connection:
+                connection.sendall(request(f"/b/{ROUTED_BACKEND}/10m"))
+                assert connection.recv(1, MSG_PEEK)
+                connection.shutdown(SHUT_WR)
+                return read_answer(connection).body == plain_body() and connection.recv(1) == b""
+        assert _each(download, range(HALF_CLOSES))[0] == [True] * HALF_CLOSES
+    weathered.wait_served_by(ROUTED_BACKEND)

@@ -378,12 +378,11 @@ fn firewall(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
         let Some(vip) = exposed.iter().find(|vip| rule.may_match(**vip)) else { continue };
         let Endpoint { address, port } = vip;
         findings.push(match rule.kind {
-            RuleKind::Dnat => Finding::error(
+            RuleKind::Dnat => notrack(Finding::error(
                 format!("a firewall rule may redirect {address}:{port}: {}", rule.text),
-                "the client's packets would go elsewhere, after the kernel took the handoff",
-                "exclude the VIP from the rule",
-            )
-            .warning(),
+                "the client's packets go elsewhere, after the kernel took the handoff: it is lost, or reset",
+                format!("exclude the VIP from the rule; or {remedy}"),
+            )),
             RuleKind::NewMustBeSyn => notrack(Finding::error(
                 format!(
                     "a firewall rule drops connections to {address}:{port} that begin without SYN: {}",

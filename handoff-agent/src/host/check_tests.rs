@@ -297,14 +297,17 @@ fn strict_connection_tracking_matters_where_the_firewall_looks_at_it() {
 }
 
 #[test]
-fn a_redirection_of_the_vip_is_a_warning() {
+fn a_redirection_of_the_vip_is_an_error_that_exemption_from_connection_tracking_mends() {
     let finding = only(|facts| {
+        facts.firewall.has_nft = true;
         nft_rules(
             r#"{"nftables": [{"rule": {"family": "ip", "table": "nat", "chain": "PREROUTING",
             "expr": [{"dnat": {"addr": "172.17.0.2"}}]}}]}"#,
             &mut facts.firewall,
         );
     });
-    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!((finding.severity, finding.scope), (Severity::Error, Scope::Host));
+    assert_eq!(finding.mend, Some(Mend::Notrack));
     assert!(finding.what.contains("nft ip nat chain PREROUTING"), "{}", finding.what);
+    assert!(finding.remedy.contains("exclude the VIP from the rule"), "{}", finding.remedy);
 }
