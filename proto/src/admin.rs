@@ -268,7 +268,7 @@ pub struct Class {
     pub refused: u64,
 }
 
-/// The running configuration: `GET /v1/config`.
+/// The running configuration: `GET /v1/config`; a part of it: `GET /v1/config/{part}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -280,11 +280,12 @@ pub struct Configuration {
     pub toml: String,
 }
 
-/// A configuration to check or apply: `POST /v1/config/check`, `POST /v1/config/apply`.
+/// A configuration to check or apply: `POST /v1/config/check`, `POST /v1/config/apply`; a part of one:
+/// `POST /v1/config/{part}/check`, `POST /v1/config/{part}/apply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigurationText {
-    /// The whole of it, as in switch.toml; at most [`CONFIGURATION_BYTES_MAX`].
+    /// The whole of it, or of the part that is meant, as in switch.toml; at most [`CONFIGURATION_BYTES_MAX`].
     pub toml: String,
 }
 

@@ -61,7 +61,7 @@ fn every_example_of_the_page_is_read_and_written_the_same() {
             name => panic!("no type {name}"),
         }
     }
-    assert_eq!(examples.len(), 16);
+    assert_eq!(examples.len(), 17);
 }
 
 #[test]

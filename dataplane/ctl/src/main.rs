@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use arguments::{
     Arguments, BackendsArguments, BackendsCommand, CaptureArguments, Command, ConfigCommand, EventsArguments,
+    FileArguments, PartCommand,
 };
 use capture::CaptureFault;
 use client::{AskFault, Client};
@@ -129,10 +130,21 @@ impl Asker {
         match command {
             Command::Status => self.show("/v1/status", |status: &Status| show::status(status)).await,
             Command::Backends(backends) => self.backends(backends).await,
-            Command::Pools => self.show("/v1/pools", |pools: &Vec<Pool>| show::pools(pools)).await,
-            Command::Rules => self.show("/v1/rules", |rules: &Vec<Rule>| show::rules(rules)).await,
+            Command::Pools(part) => match &part.command {
+                None | Some(PartCommand::Show { toml: false }) => {
+                    self.show("/v1/pools", |pools: &Vec<Pool>| show::pools(pools)).await
+                }
+                Some(command) => self.part("pools", command).await,
+            },
+            Command::Rules(part) => match &part.command {
+                None | Some(PartCommand::Show { toml: false }) => {
+                    self.show("/v1/rules", |rules: &Vec<Rule>| show::rules(rules)).await
+                }
+                Some(command) => self.part("rules", command).await,
+            },
             Command::Classes => self.show("/v1/classes", |classes: &Vec<Class>| show::classes(classes)).await,
             Command::Config(config) => self.config(config).await,
+            Command::Apply(file) => self.send(file, "/v1/config/apply", true).await,
             Command::Route(words) => {
                 let mut query = Serializer::new(String::new());
                 query.extend_pairs(question::question(words)?.to_pairs());
@@ -203,21 +215,31 @@ impl Asker {
     }
 
     async fn config(&mut self, command: &ConfigCommand) -> Result<(), Fault> {
-        let (changes, is_done): (Changes, bool) = match command {
-            ConfigCommand::Show => {
-                let text = |configuration: &Configuration| configuration.toml.clone();
-                return self.show("/v1/config", text).await;
+        match command {
+            ConfigCommand::Show => self.show("/v1/config", toml_of).await,
+            ConfigCommand::Check(file) => self.send(file, "/v1/config/check", false).await,
+            ConfigCommand::Apply(file) => self.send(file, "/v1/config/apply", true).await,
+            ConfigCommand::Reload => {
+                let changes = self.client.order(Method::POST, "/v1/reload").await?;
+                self.changed(&changes, true)
             }
-            ConfigCommand::Check(file) => {
-                let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/check", &text).await?, false)
-            }
-            ConfigCommand::Apply(file) => {
-                let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/apply", &text).await?, true)
-            }
-            ConfigCommand::Reload => (self.client.order(Method::POST, "/v1/reload").await?, true),
-        };
+        }
+    }
+
+    /// Shows a part of the configuration as TOML, or checks or applies another one.
+    async fn part(&mut self, part: &str, command: &PartCommand) -> Result<(), Fault> {
+        let path = format!("/v1/config/{part}");
+        match command {
+            PartCommand::Show { .. } => self.show(&path, toml_of).await,
+            PartCommand::Check(file) => self.send(file, &(path + "/check"), false).await,
+            PartCommand::Apply(file) => self.send(file, &(path + "/apply"), true).await,
+        }
+    }
+
+    /// Sends a file to be checked or applied, and prints what it changes.
+    async fn send(&mut self, file: &FileArguments, path: &str, is_done: bool) -> Result<(), Fault> {
+        let text = configuration(&file.file)?;
+        let changes: Changes = self.client.post(path, &text).await?;
         self.changed(&changes, is_done)
     }
 
@@ -252,6 +274,10 @@ impl Asker {
         let text = if self.is_json { json(&captured)? } else { show::captured(&captured) };
         Ok(io::stderr().lock().write_all(text.as_bytes())?)
     }
+}
+
+fn toml_of(configuration: &Configuration) -> String {
+    configuration.toml.clone()
 }
 
 fn events_text(events: &Events) -> String {

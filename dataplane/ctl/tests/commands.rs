@@ -295,6 +295,10 @@ fn wrong_usage_is_exit_status_2() {
         &["route", "GET", "www.example.org"],
         &["route", "GET", "/", "--sni", "a"],
         &["route", "GET", "/", "-H", "nothing"],
+        &["route", "GET", "/", "--session-id", "ab"],
+        &["route", "--session-id", "abc"],
+        &["rules", "apply"],
+        &["pools", "add"],
         &["capture", "10.50.0.11"],
         &["capture", "10.50.0.11:80:80", "-w", "x"],
         &["top", "--interval", "0"],
@@ -356,6 +360,9 @@ fn a_configuration_is_shown_checked_and_applied() {
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(3), 0));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(said, "batonctl: the switch says: line 1: no\nline 2: nor this\n");
+    let (asked, refused) = answered(422, r#"{"error": "line 1: no"}"#, &["apply", path]);
+    assert_eq!(asked.0, "POST /v1/config/apply HTTP/1.1", "in short");
+    assert_eq!(refused.status.code(), Some(3));
     let (asked, reloaded) = ask(&same, &["config", "reload"]);
     assert_eq!(asked, ("POST /v1/reload HTTP/1.1".to_owned(), String::new()));
     assert_eq!(text(&reloaded), "warning: low\nnothing changed; configuration 2 goes on\n");
@@ -363,6 +370,31 @@ fn a_configuration_is_shown_checked_and_applied() {
     let missing = run(&directory.path().join("no.sock"), &["config", "apply", "/nonexistent/x.toml"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).starts_with("batonctl: /nonexistent/x.toml: "));
+}
+
+#[test]
+fn rules_and_pools_are_shown_checked_and_applied_on_their_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("part.toml");
+    fs::write(&file, "[[rule]]\n").expect("ours");
+    let path = file.to_str().expect("text");
+    let differs =
+        Changes { generation: 2, changes: vec!["1 rule put in at place 1".to_owned()], warnings: Vec::new() };
+    for part in ["rules", "pools"] {
+        let (asked, checked) = ask(&differs, &[part, "check", path]);
+        assert_eq!(asked.0, format!("POST /v1/config/{part}/check HTTP/1.1"));
+        assert_eq!(serde_json::from_str::<Value>(&asked.1).expect("JSON"), json!({"toml": "[[rule]]\n"}));
+        let told = "no fault; differences from configuration 2:\n  1 rule put in at place 1\n";
+        assert_eq!(text(&checked), told);
+        let (asked, applied) = ask(&differs, &[part, "apply", path]);
+        assert_eq!(asked.0, format!("POST /v1/config/{part}/apply HTTP/1.1"));
+        assert_eq!(text(&applied), "configuration 2 runs\n  1 rule put in at place 1\n");
+        let running = Configuration { generation: 2, applied: Micros(1), toml: "[[x]]\n".to_owned() };
+        let (asked, shown) = ask(&running, &[part, "show", "--toml"]);
+        assert_eq!((asked, text(&shown).as_str()), (get(&format!("/v1/config/{part}")), "[[x]]\n"));
+        let (asked, _) = ask(&json!([]), &[part, "show"]);
+        assert_eq!(asked, get(&format!("/v1/{part}")));
+    }
 }
 
 fn rule() -> Rule {
@@ -429,7 +461,8 @@ fn route_asks_with_every_word_and_tells_why() {
         backend: Some("one".to_owned()),
         why: "it has the fewest connections".to_owned(),
     };
-    let route = Route { vip: "web".to_owned(), rule: Some(rule()), outcome };
+    let route =
+        Route { vip: "web".to_owned(), rule: Some(rule()), pool_fullness_permille: Some(876), outcome };
     let words = [
         "route",
         "GET",
@@ -447,6 +480,7 @@ vip       web
 rule      3: host = \"*.example.org\", path_prefix = \"/video/\"
 class     video
 pool      videos
+full      87.6 %
 affinity  -
 policy    least-connections
 backend   one
@@ -458,13 +492,19 @@ why       it has the fewest connections
         location: Some("/b".to_owned()),
         why: "the rule says so".to_owned(),
     };
-    let route = Route { vip: "web".to_owned(), rule: None, outcome: answer };
-    let (asked, output) = ask(&route, &["route", "--sni", "a.example", "--alpn", "h2", "--vip", "web"]);
-    assert_eq!(asked, get("/v1/route?vip=web&server_name=a.example&protocol=h2"));
-    assert_eq!(
-        text(&output),
-        "vip       web\nrule      none matches\nanswer    302 to /b\nwhy       the rule says so\n"
-    );
+    let route = Route { vip: "web".to_owned(), rule: None, pool_fullness_permille: None, outcome: answer };
+    let words = ["route", "--sni", "a.example", "--alpn", "h2", "--session-id", "00FF", "--vip", "web"];
+    let (asked, output) = ask(&route, &words);
+    assert_eq!(asked, get("/v1/route?vip=web&server_name=a.example&session_id=00ff&protocol=h2"));
+    let expected = "\
+vip       web
+rule      none matches
+class     -
+full      -
+answer    302 to /b
+why       the rule says so
+";
+    assert_eq!(text(&output), expected);
 }
 
 fn event(number: u64) -> Event {
@@ -562,6 +602,7 @@ fn completions_and_manual_pages_name_every_command() {
         "rules",
         "classes",
         "config",
+        "apply",
         "route",
         "flows",
         "counters",
@@ -587,6 +628,8 @@ fn completions_and_manual_pages_name_every_command() {
         assert!(page(&format!("batonctl-{command}")).starts_with(".ie"), "{command}");
     }
     assert!(page("batonctl-backends-weight").contains("\\-\\-pool"));
+    assert!(page("batonctl-rules-apply").contains("[[rule]]"));
+    assert!(page("batonctl-route").contains("lcore 0"));
     let main = page("batonctl");
     assert!(main.contains("Exit status: 0 done;"), "{main}");
     assert_eq!(text(&run(Path::new("/nowhere"), &["man"])), main);

@@ -36,7 +36,7 @@ pub use catalog::{Catalog, NamedBackend, NamedClass, NamedPool, NamedVip, PLACES
 pub use events::{Chronicle, EVENTS_KEPT_MAX};
 pub use lifecycle::{Absence, Happening, SessionId, Standing};
 pub use operate::{OperateFault, Operations};
-pub use reload::{Addition, Live, Order, OrderFault, Outcome, Running};
+pub use reload::{Addition, ConfigPart, Live, Order, OrderFault, Outcome, Running};
 pub use roster::{Change, Hello, LEARNED_MAX, Learned, Refusal, ReportFault, Roster};
 pub use server::{BindFault, Control, Listeners, bind};
 pub use session::{End, OPENING_MAX, Session};
