@@ -87,6 +87,10 @@ fn an_events_kind_has_one_name() {
         EventKind::ConfigurationApplied,
         EventKind::ConfigurationRefused,
         EventKind::Capture,
+        EventKind::ReportsStale,
+        EventKind::ReportsFresh,
+        EventKind::OverloadBegan,
+        EventKind::OverloadEnded,
     ] {
         let event = Event { number: 1, time: Micros(0), kind, subject: None, text: String::new() };
         let written = serde_json::to_value(event).expect("JSON");

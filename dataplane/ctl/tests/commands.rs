@@ -13,7 +13,7 @@ use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, Counter, Event, EventKind, Events, Flow, Flows, LcoreStatus,
     Pool, PoolMember, Route, RouteOutcome, Rule, RuleAction, Status, VipStatus,
 };
-use handoff_proto::control::Load;
+use handoff_proto::control::{AcceptQueue, Load};
 use handoff_proto::{FourTuple, KeyId, KeyRing, Micros, Vip};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -134,6 +134,7 @@ fn backends() -> Vec<Backend> {
         reasons: Vec::new(),
         next_hop_mac: Some("02:00:00:00:00:0b".to_owned()),
         report_age_ms: Some(87),
+        report_stale: Some(false),
         agent_release: Some("0.1.0".to_owned()),
         clock_ahead_ms: Some(0),
         load: Some(Load {
@@ -141,6 +142,8 @@ fn backends() -> Vec<Backend> {
             born: Some(40),
             refused: Some(2),
             cpu_busy_permille: Some(125),
+            memory_pressure_permille: Some(31),
+            accept_queue: Some(AcceptQueue { length: 3, limit: 511 }),
             ..Load::default()
         }),
         pools: vec!["files".to_owned(), "all".to_owned()],
@@ -156,6 +159,7 @@ fn backends() -> Vec<Backend> {
         reasons: vec!["its agent fell silent".to_owned()],
         next_hop_mac: None,
         report_age_ms: None,
+        report_stale: None,
         load: None,
         pools: vec!["all".to_owned()],
         ..one.clone()
@@ -190,14 +194,22 @@ fn backends_tells_why_one_gets_no_connections() {
     let (request, output) = ask(&backends(), &["backends"]);
     assert_eq!(request, get("/v1/backends"));
     let expected = "\
-BACKEND   ADDRESS     NEW CONNECTIONS  WEIGHT  OPEN  BORN  REFUSED     CPU  LATENCY     REPORT  NEXT HOP           POOLS
-backend1  10.60.0.11  yes                  10     5    40        2  12.5 %        -  87 ms ago  02:00:00:00:00:0b  files, all
-backend2  10.60.0.12  no                   10     -     -        -       -        -          -  unresolved         all
+BACKEND   ADDRESS     NEW CONNECTIONS  WEIGHT  OPEN  BORN  REFUSED     CPU  MEMORY  QUEUE  LATENCY     REPORT  NEXT HOP           POOLS
+backend1  10.60.0.11  yes                  10     5    40        2  12.5 %   3.1 %  3/511        -  87 ms ago  02:00:00:00:00:0b  files, all
+backend2  10.60.0.12  no                   10     -     -        -       -       -      -        -          -  unresolved         all
 
 backend2 gets no new connections:
   its agent fell silent
 ";
     assert_eq!(text(&output), expected);
+}
+
+#[test]
+fn backends_marks_reports_that_policies_go_on_without() {
+    let mut backends = backends();
+    (backends[0].report_age_ms, backends[0].report_stale) = (Some(412), Some(true));
+    let (_, output) = ask(&backends, &["backends"]);
+    assert!(text(&output).contains("  412 ms ago, stale  02:00"), "{output:?}");
 }
 
 #[test]

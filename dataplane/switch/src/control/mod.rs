@@ -25,9 +25,11 @@ mod route;
 mod server;
 mod session;
 mod shared;
+mod spells;
 #[cfg(test)]
 mod tests;
 mod told;
+mod troubles;
 
 pub use admin::{AdminSocket, CONNECTION_COUNT_MAX, IDLE_MAX, SocketFault};
 pub(crate) use agents::ACCEPT_PAUSE;

@@ -69,7 +69,7 @@ impl World {
 }
 
 /// The usual services with more before their rule.
-fn rich() -> String {
+pub(super) fn rich() -> String {
     SERVICES.replace("[[rule]]\npool = \"all\"", &[RICH, "\n[[rule]]\npool = \"all\""].concat())
 }
 
