@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use baton_pages::Pages;
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 use handoff_proto::TlsSessionId;
 use handoff_proto::admin::{CAPTURE_FRAMES_MAX, CAPTURE_SECONDS_MAX, FLOWS_MAX, SOCKET_DEFAULT};
 
@@ -64,17 +64,8 @@ pub(crate) enum Command {
     /// Make a key file: one random key, mode 0600, for a new cluster or to change keys. An existing file is never
     /// overwritten.
     Keygen(KeygenArguments),
-    /// Print the completion script of a shell; "source <(batonctl completions bash)" makes it work at once.
-    Completions {
-        /// Which shell's.
-        shell: Shell,
-    },
-    /// Print the manual page, or write those of batonctl and all its commands into a directory.
-    Man {
-        /// Where to: batonctl.1, batonctl-status.1 and so on.
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,6 @@ mod arguments;
 mod capture;
 mod client;
 mod keygen;
-mod pages;
 mod question;
 mod show;
 mod table;
@@ -18,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use baton_pages::PagesFault;
+use clap::{CommandFactory, Parser};
 use form_urlencoded::{Serializer, byte_serialize};
 use handoff_proto::KeyId;
 use handoff_proto::admin::{
@@ -67,8 +67,19 @@ enum Fault {
     TooLong(PathBuf),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Pages(PagesFault),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+}
+
+impl From<PagesFault> for Fault {
+    fn from(fault: PagesFault) -> Self {
+        match fault {
+            PagesFault::Write(error) => Self::Write(error),
+            fault @ PagesFault::Directory { .. } => Self::Pages(fault),
+        }
+    }
 }
 
 impl Fault {
@@ -103,10 +114,8 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
             let made = keygen::make(&keygen.file, KeyId(keygen.id.unwrap_or(KEY_ID_DEFAULT)))?;
             print(&if is_json { json(&made)? } else { show::made(&made, keygen.id.is_some()) })
         }
-        Command::Completions { shell } => write(&pages::completions(*shell)),
-        Command::Man { dir: None } => write(&pages::manual()?),
-        Command::Man { dir: Some(dir) } => {
-            pages::write_manuals(dir).map_err(|error| Fault::File { path: dir.clone(), error })
+        Command::Pages(pages) => {
+            Ok(pages.make(Arguments::command(), baton_pages::COMMANDS, io::stdout().lock())?)
         }
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -160,7 +169,7 @@ impl Asker {
             }
             Command::Events(events) => self.events(events).await,
             Command::Capture(capture) => self.capture(capture).await,
-            Command::Top(_) | Command::Keygen(_) | Command::Completions { .. } | Command::Man { .. } => {
+            Command::Top(_) | Command::Keygen(_) | Command::Pages(_) => {
                 unreachable!("these do not only ask, and were done before")
             }
         }
@@ -306,11 +315,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
 }
 
 fn print(text: &str) -> Result<(), Fault> {
-    write(text.as_bytes())
-}
-
-fn write(bytes: &[u8]) -> Result<(), Fault> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
+    out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
