@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, Subcommand};
+use baton_pages::{Pages, PagesFault};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use handoff_agent::bpf::{self, Attachment, Maps, Programs, SessionRing, Steering};
 use handoff_agent::config::{Config, ConfigError, Places};
 use handoff_agent::control::{Dialer, Identity};
@@ -56,6 +57,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 const CONFIG_DEFAULT: &str = "/etc/baton/agent.toml";
@@ -110,7 +113,7 @@ fn start_log() -> Result<(), ParseError> {
 
 fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.config.as_deref().unwrap_or(Path::new(CONFIG_DEFAULT));
-    match arguments.command {
+    match &arguments.command {
         // Of a backend that is given up, key file and server may be gone already.
         Some(Command::Detach) => {
             let Places { state_dir, pin_dir } = Places::read(file)?;
@@ -122,9 +125,20 @@ fn act(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Counters { json }) => print_counters(&Places::read(file)?.pin_dir, json),
+        Some(Command::Counters { json }) => print_counters(&Places::read(file)?.pin_dir, *json),
+        Some(Command::Pages(pages)) => make(pages),
         None if arguments.check => check(&Config::read(file)?),
         None => run(&Config::read(file)?).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn make(pages: &Pages) -> anyhow::Result<ExitCode> {
+    match pages.make(Arguments::command(), baton_pages::DAEMONS, std::io::stdout().lock()) {
+        // Whoever reads us has seen enough.
+        Err(PagesFault::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        made => Ok(made.map(|()| ExitCode::SUCCESS)?),
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Backend {
     pub next_hop_mac: Option<String>,
     /// Milliseconds since its agent last reported.
     pub report_age_ms: Option<u64>,
+    /// Whether that is so long ago that policies go on without it; none while its agent is not connected.
+    pub report_stale: Option<bool>,
     /// Release of its agent.
     pub agent_release: Option<String>,
     /// Milliseconds by which its wall clock was ahead of the switch's when its agent connected; negative if behind.
@@ -268,7 +270,7 @@ pub struct Class {
     pub refused: u64,
 }
 
-/// The running configuration: `GET /v1/config`.
+/// The running configuration: `GET /v1/config`; a part of it: `GET /v1/config/{part}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -280,11 +282,12 @@ pub struct Configuration {
     pub toml: String,
 }
 
-/// A configuration to check or apply: `POST /v1/config/check`, `POST /v1/config/apply`.
+/// A configuration to check or apply: `POST /v1/config/check`, `POST /v1/config/apply`; a part of one:
+/// `POST /v1/config/{part}/check`, `POST /v1/config/{part}/apply`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigurationText {
-    /// The whole of it, as in switch.toml; at most [`CONFIGURATION_BYTES_MAX`].
+    /// The whole of it, or of the part that is meant, as in switch.toml; at most [`CONFIGURATION_BYTES_MAX`].
     pub toml: String,
 }
 
@@ -379,6 +382,14 @@ pub enum EventKind {
     ConfigurationRefused,
     /// A capture began or ended.
     Capture,
+    /// The reports of a backend's agent come so late that policies go on without them.
+    ReportsStale,
+    /// They come in time again.
+    ReportsFresh,
+    /// Requests of a class are refused for overload.
+    OverloadBegan,
+    /// They are refused no more.
+    OverloadEnded,
 }
 
 impl EventKind {
@@ -393,6 +404,10 @@ impl EventKind {
             Self::ConfigurationApplied => "configuration-applied",
             Self::ConfigurationRefused => "configuration-refused",
             Self::Capture => "capture",
+            Self::ReportsStale => "reports-stale",
+            Self::ReportsFresh => "reports-fresh",
+            Self::OverloadBegan => "overload-began",
+            Self::OverloadEnded => "overload-ended",
         }
     }
 }

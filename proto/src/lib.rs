@@ -29,7 +29,7 @@ pub use seq::Seq;
 pub use tag::{Tag, TagKey};
 pub use tcp::Negotiated;
 pub use time::Micros;
-pub use tls::TlsSessionId;
+pub use tls::{SessionIdFault, TlsSessionId};
 
 /// UDP destination port of handoff messages on the data network.
 pub const HANDOFF_PORT: u16 = 7171;

@@ -1,9 +1,11 @@
 //! The id a TLS server gives a session, so that its client can come back to it (RFC 5246, section 7.4.1.3).
 
 use core::fmt;
+use core::str::FromStr;
 
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
 
 /// Longest session id, in bytes (RFC 5246, section 7.4.1.2).
 pub const SESSION_ID_BYTES_MAX: usize = 32;
@@ -34,7 +36,6 @@ impl TlsSessionId {
         self.bytes.get(..usize::from(self.length)).unwrap_or(&self.bytes)
     }
 
-    /// Reads hex digits, two a byte.
     fn from_hex(text: &str) -> Option<Self> {
         if text.len() > 2 * SESSION_ID_BYTES_MAX || !text.len().is_multiple_of(2) {
             return None;
@@ -44,6 +45,20 @@ impl TlsSessionId {
         let bytes: Option<Vec<u8>> =
             pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.last()?)?)).collect();
         Self::new(&bytes?)
+    }
+}
+
+/// No session id.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("1 to {SESSION_ID_BYTES_MAX} bytes in hex digits are needed, two a byte")]
+pub struct SessionIdFault;
+
+impl FromStr for TlsSessionId {
+    type Err = SessionIdFault;
+
+    /// Reads hex digits, two a byte, in either case.
+    fn from_str(text: &str) -> Result<Self, SessionIdFault> {
+        Self::from_hex(text).ok_or(SessionIdFault)
     }
 }
 

@@ -61,7 +61,7 @@ fn every_example_of_the_page_is_read_and_written_the_same() {
             name => panic!("no type {name}"),
         }
     }
-    assert_eq!(examples.len(), 16);
+    assert_eq!(examples.len(), 17);
 }
 
 #[test]
@@ -87,6 +87,10 @@ fn an_events_kind_has_one_name() {
         EventKind::ConfigurationApplied,
         EventKind::ConfigurationRefused,
         EventKind::Capture,
+        EventKind::ReportsStale,
+        EventKind::ReportsFresh,
+        EventKind::OverloadBegan,
+        EventKind::OverloadEnded,
     ] {
         let event = Event { number: 1, time: Micros(0), kind, subject: None, text: String::new() };
         let written = serde_json::to_value(event).expect("JSON");

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use baton_pages::Pages;
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
+use handoff_proto::TlsSessionId;
 use handoff_proto::admin::{CAPTURE_FRAMES_MAX, CAPTURE_SECONDS_MAX, FLOWS_MAX, SOCKET_DEFAULT};
 
 /// Looks into a running Baton switch, operates it, and makes its keys.
@@ -34,15 +35,21 @@ pub(crate) enum Command {
     /// Every backend: whether it gets new connections, and if not, why. With a further word: change one.
     Backends(BackendsArguments),
     /// Every pool: its policy, what keeps clients at their backends, its backends with their weights.
-    Pools,
-    /// Every rule, in the order in which they are tried; the first that matches wins.
-    Rules,
+    /// With a further word: check or apply others.
+    Pools(PartArguments),
+    /// Every rule, in the order in which they are tried; the first that matches wins. With a further word: check or
+    /// apply others.
+    Rules(PartArguments),
     /// Every service class: at overload the one with the lowest priority is refused first.
     Classes,
     /// The running configuration: show it, check or apply another one, read the file again.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Say what would become of a request: which rule, class, pool, policy and backend, and why. Nothing is sent anywhere.
+    /// Make a configuration the running one: short for "config apply".
+    Apply(FileArguments),
+    /// Say what would become of a request: which rule, class, pool, policy and backend, how full the pool is, and why.
+    /// Nothing is sent anywhere. Policies with a memory (turns, counts, what was learned) are asked at lcore 0 as they
+    /// stand, which changes nothing in them; another lcore may choose otherwise.
     Route(RouteArguments),
     /// The connections the switch knows.
     Flows(FlowsArguments),
@@ -57,17 +64,8 @@ pub(crate) enum Command {
     /// Make a key file: one random key, mode 0600, for a new cluster or to change keys. An existing file is never
     /// overwritten.
     Keygen(KeygenArguments),
-    /// Print the completion script of a shell; "source <(batonctl completions bash)" makes it work at once.
-    Completions {
-        /// Which shell's.
-        shell: Shell,
-    },
-    /// Print the manual page, or write those of batonctl and all its commands into a directory.
-    Man {
-        /// Where to: batonctl.1, batonctl-status.1 and so on.
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 #[derive(Debug, Args)]
@@ -143,8 +141,29 @@ pub(crate) enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PartArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<PartCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartCommand {
+    /// List them; the same as no further word.
+    Show {
+        /// As they stand in switch.toml: a file to change, and to check or apply.
+        #[arg(long)]
+        toml: bool,
+    },
+    /// Say what is wrong with others, or what they would change; nothing changes.
+    Check(FileArguments),
+    /// Put others in their place, all of them: the file has only these sections, [[rule]] or [[pool]]. All else goes on
+    /// as it runs. Checked as a whole configuration, applied at once or not at all. The switch's own file stays.
+    Apply(FileArguments),
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FileArguments {
-    /// The configuration; - is standard input.
+    /// The file; - is standard input.
     pub(crate) file: PathBuf,
 }
 
@@ -168,6 +187,9 @@ pub(crate) struct RouteArguments {
     /// A TLS connection that offers this protocol (ALPN), such as h2; may be given more than once.
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "method")]
     pub(crate) alpn: Vec<String>,
+    /// A TLS connection that would resume this session (TLS 1.2): its id in hex digits, two a byte.
+    #[arg(long, value_name = "HEX", conflicts_with = "method")]
+    pub(crate) session_id: Option<TlsSessionId>,
     /// Name of the VIP the client connects to; may be left out where there is one only.
     #[arg(long, value_name = "NAME")]
     pub(crate) vip: Option<String>,

@@ -4,7 +4,6 @@ mod arguments;
 mod capture;
 mod client;
 mod keygen;
-mod pages;
 mod question;
 mod show;
 mod table;
@@ -18,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use baton_pages::PagesFault;
+use clap::{CommandFactory, Parser};
 use form_urlencoded::{Serializer, byte_serialize};
 use handoff_proto::KeyId;
 use handoff_proto::admin::{
@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use arguments::{
     Arguments, BackendsArguments, BackendsCommand, CaptureArguments, Command, ConfigCommand, EventsArguments,
+    FileArguments, PartCommand,
 };
 use capture::CaptureFault;
 use client::{AskFault, Client};
@@ -66,8 +67,19 @@ enum Fault {
     TooLong(PathBuf),
     #[error("cannot write JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Pages(PagesFault),
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
+}
+
+impl From<PagesFault> for Fault {
+    fn from(fault: PagesFault) -> Self {
+        match fault {
+            PagesFault::Write(error) => Self::Write(error),
+            fault @ PagesFault::Directory { .. } => Self::Pages(fault),
+        }
+    }
 }
 
 impl Fault {
@@ -102,10 +114,8 @@ fn run(arguments: &Arguments) -> Result<(), Fault> {
             let made = keygen::make(&keygen.file, KeyId(keygen.id.unwrap_or(KEY_ID_DEFAULT)))?;
             print(&if is_json { json(&made)? } else { show::made(&made, keygen.id.is_some()) })
         }
-        Command::Completions { shell } => write(&pages::completions(*shell)),
-        Command::Man { dir: None } => write(&pages::manual()?),
-        Command::Man { dir: Some(dir) } => {
-            pages::write_manuals(dir).map_err(|error| Fault::File { path: dir.clone(), error })
+        Command::Pages(pages) => {
+            Ok(pages.make(Arguments::command(), baton_pages::COMMANDS, io::stdout().lock())?)
         }
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -129,10 +139,21 @@ impl Asker {
         match command {
             Command::Status => self.show("/v1/status", |status: &Status| show::status(status)).await,
             Command::Backends(backends) => self.backends(backends).await,
-            Command::Pools => self.show("/v1/pools", |pools: &Vec<Pool>| show::pools(pools)).await,
-            Command::Rules => self.show("/v1/rules", |rules: &Vec<Rule>| show::rules(rules)).await,
+            Command::Pools(part) => match &part.command {
+                None | Some(PartCommand::Show { toml: false }) => {
+                    self.show("/v1/pools", |pools: &Vec<Pool>| show::pools(pools)).await
+                }
+                Some(command) => self.part("pools", command).await,
+            },
+            Command::Rules(part) => match &part.command {
+                None | Some(PartCommand::Show { toml: false }) => {
+                    self.show("/v1/rules", |rules: &Vec<Rule>| show::rules(rules)).await
+                }
+                Some(command) => self.part("rules", command).await,
+            },
             Command::Classes => self.show("/v1/classes", |classes: &Vec<Class>| show::classes(classes)).await,
             Command::Config(config) => self.config(config).await,
+            Command::Apply(file) => self.send(file, "/v1/config/apply", true).await,
             Command::Route(words) => {
                 let mut query = Serializer::new(String::new());
                 query.extend_pairs(question::question(words)?.to_pairs());
@@ -148,7 +169,7 @@ impl Asker {
             }
             Command::Events(events) => self.events(events).await,
             Command::Capture(capture) => self.capture(capture).await,
-            Command::Top(_) | Command::Keygen(_) | Command::Completions { .. } | Command::Man { .. } => {
+            Command::Top(_) | Command::Keygen(_) | Command::Pages(_) => {
                 unreachable!("these do not only ask, and were done before")
             }
         }
@@ -203,21 +224,31 @@ impl Asker {
     }
 
     async fn config(&mut self, command: &ConfigCommand) -> Result<(), Fault> {
-        let (changes, is_done): (Changes, bool) = match command {
-            ConfigCommand::Show => {
-                let text = |configuration: &Configuration| configuration.toml.clone();
-                return self.show("/v1/config", text).await;
+        match command {
+            ConfigCommand::Show => self.show("/v1/config", toml_of).await,
+            ConfigCommand::Check(file) => self.send(file, "/v1/config/check", false).await,
+            ConfigCommand::Apply(file) => self.send(file, "/v1/config/apply", true).await,
+            ConfigCommand::Reload => {
+                let changes = self.client.order(Method::POST, "/v1/reload").await?;
+                self.changed(&changes, true)
             }
-            ConfigCommand::Check(file) => {
-                let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/check", &text).await?, false)
-            }
-            ConfigCommand::Apply(file) => {
-                let text = configuration(&file.file)?;
-                (self.client.post("/v1/config/apply", &text).await?, true)
-            }
-            ConfigCommand::Reload => (self.client.order(Method::POST, "/v1/reload").await?, true),
-        };
+        }
+    }
+
+    /// Shows a part of the configuration as TOML, or checks or applies another one.
+    async fn part(&mut self, part: &str, command: &PartCommand) -> Result<(), Fault> {
+        let path = format!("/v1/config/{part}");
+        match command {
+            PartCommand::Show { .. } => self.show(&path, toml_of).await,
+            PartCommand::Check(file) => self.send(file, &(path + "/check"), false).await,
+            PartCommand::Apply(file) => self.send(file, &(path + "/apply"), true).await,
+        }
+    }
+
+    /// Sends a file to be checked or applied, and prints what it changes.
+    async fn send(&mut self, file: &FileArguments, path: &str, is_done: bool) -> Result<(), Fault> {
+        let text = configuration(&file.file)?;
+        let changes: Changes = self.client.post(path, &text).await?;
         self.changed(&changes, is_done)
     }
 
@@ -254,6 +285,10 @@ impl Asker {
     }
 }
 
+fn toml_of(configuration: &Configuration) -> String {
+    configuration.toml.clone()
+}
+
 fn events_text(events: &Events) -> String {
     let lost = if events.lost > 0 { show::lost(events.lost) } else { String::new() };
     lost + &events.events.iter().map(show::event).collect::<String>()
@@ -280,11 +315,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
 }
 
 fn print(text: &str) -> Result<(), Fault> {
-    write(text.as_bytes())
-}
-
-fn write(bytes: &[u8]) -> Result<(), Fault> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
+    out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }

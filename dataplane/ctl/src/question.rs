@@ -24,11 +24,11 @@ pub(crate) enum WordsFault {
 /// # Errors
 /// See [`WordsFault`].
 pub(crate) fn question(words: &RouteArguments) -> Result<RouteQuestion, WordsFault> {
-    let RouteArguments { method, url, client, headers, sni, alpn, vip } = words;
+    let RouteArguments { method, url, client, headers, sni, alpn, session_id, vip } = words;
     let content = match (method, url) {
         (Some(method), Some(url)) => http(method, url, headers)?,
-        _ if sni.is_some() || !alpn.is_empty() => {
-            RouteContent::Tls { server_name: sni.clone(), protocols: alpn.clone() }
+        _ if sni.is_some() || !alpn.is_empty() || session_id.is_some() => {
+            RouteContent::Tls { server_name: sni.clone(), protocols: alpn.clone(), session_id: *session_id }
         }
         _ => RouteContent::Unseen,
     };
@@ -75,6 +75,8 @@ fn host_and_target(url: &str) -> Result<(Option<String>, String), WordsFault> {
 
 #[cfg(test)]
 mod tests {
+    use handoff_proto::TlsSessionId;
+
     use super::*;
 
     fn words(method: &str, url: &str, headers: &[&str]) -> RouteArguments {
@@ -85,6 +87,7 @@ mod tests {
             headers: headers.iter().map(|&header| header.to_owned()).collect(),
             sni: None,
             alpn: Vec::new(),
+            session_id: None,
             vip: None,
         }
     }
@@ -131,8 +134,15 @@ mod tests {
         let none = RouteArguments { method: None, url: None, ..words("", "", &[]) };
         assert_eq!(question(&none).expect("a question").content, RouteContent::Unseen);
         let tls = RouteArguments { sni: Some("a".to_owned()), alpn: vec!["h2".to_owned()], ..none };
-        let expected =
-            RouteContent::Tls { server_name: Some("a".to_owned()), protocols: vec!["h2".to_owned()] };
+        let expected = RouteContent::Tls {
+            server_name: Some("a".to_owned()),
+            protocols: vec!["h2".to_owned()],
+            session_id: None,
+        };
         assert_eq!(question(&tls).expect("a question").content, expected);
+        let session_id = TlsSessionId::new(b"x");
+        let resuming = RouteArguments { session_id, sni: None, alpn: Vec::new(), ..tls };
+        let expected = RouteContent::Tls { server_name: None, protocols: Vec::new(), session_id };
+        assert_eq!(question(&resuming).expect("a question").content, expected);
     }
 }

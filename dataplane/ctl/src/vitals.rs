@@ -1,6 +1,7 @@
 //! How a backend does, as far as is known: what its agent last reported, and what the switch counts.
 
 use handoff_proto::admin::Backend;
+use handoff_proto::control::AcceptQueue;
 
 /// What tables show of a backend's load. `None` is not known, never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,10 @@ pub(crate) struct Vitals {
     pub(crate) refused: Option<u64>,
     /// Share of its processors that is busy, in thousandths.
     pub(crate) cpu_permille: Option<u16>,
+    /// Share of the last ten seconds in which somebody there waited for memory, in thousandths.
+    pub(crate) memory_permille: Option<u16>,
+    /// Connections that wait for their server, in the fullest queue.
+    pub(crate) accept_queue: Option<AcceptQueue>,
     /// From a request to the first byte of its answer, in microseconds.
     pub(crate) latency_us: Option<u64>,
     /// Bytes sent since it started.
@@ -28,6 +33,8 @@ impl Vitals {
             born: load.and_then(|load| load.born),
             refused: load.and_then(|load| load.refused),
             cpu_permille: load.and_then(|load| load.server_cpu_permille.or(load.cpu_busy_permille)),
+            memory_permille: load.and_then(|load| load.memory_pressure_permille),
+            accept_queue: load.and_then(|load| load.accept_queue),
             latency_us: load.and_then(|load| Some(load.response?.mean_us.into())),
             tx_bytes: load.and_then(|load| Some(load.traffic?.bytes_out)),
         }

@@ -13,7 +13,7 @@ use handoff_proto::admin::{
     Backend, Changes, Class, Configuration, Counter, Event, EventKind, Events, Flow, Flows, LcoreStatus,
     Pool, PoolMember, Route, RouteOutcome, Rule, RuleAction, Status, VipStatus,
 };
-use handoff_proto::control::Load;
+use handoff_proto::control::{AcceptQueue, Load};
 use handoff_proto::{FourTuple, KeyId, KeyRing, Micros, Vip};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -134,6 +134,7 @@ fn backends() -> Vec<Backend> {
         reasons: Vec::new(),
         next_hop_mac: Some("02:00:00:00:00:0b".to_owned()),
         report_age_ms: Some(87),
+        report_stale: Some(false),
         agent_release: Some("0.1.0".to_owned()),
         clock_ahead_ms: Some(0),
         load: Some(Load {
@@ -141,6 +142,8 @@ fn backends() -> Vec<Backend> {
             born: Some(40),
             refused: Some(2),
             cpu_busy_permille: Some(125),
+            memory_pressure_permille: Some(31),
+            accept_queue: Some(AcceptQueue { length: 3, limit: 511 }),
             ..Load::default()
         }),
         pools: vec!["files".to_owned(), "all".to_owned()],
@@ -156,6 +159,7 @@ fn backends() -> Vec<Backend> {
         reasons: vec!["its agent fell silent".to_owned()],
         next_hop_mac: None,
         report_age_ms: None,
+        report_stale: None,
         load: None,
         pools: vec!["all".to_owned()],
         ..one.clone()
@@ -190,14 +194,22 @@ fn backends_tells_why_one_gets_no_connections() {
     let (request, output) = ask(&backends(), &["backends"]);
     assert_eq!(request, get("/v1/backends"));
     let expected = "\
-BACKEND   ADDRESS     NEW CONNECTIONS  WEIGHT  OPEN  BORN  REFUSED     CPU  LATENCY     REPORT  NEXT HOP           POOLS
-backend1  10.60.0.11  yes                  10     5    40        2  12.5 %        -  87 ms ago  02:00:00:00:00:0b  files, all
-backend2  10.60.0.12  no                   10     -     -        -       -        -          -  unresolved         all
+BACKEND   ADDRESS     NEW CONNECTIONS  WEIGHT  OPEN  BORN  REFUSED     CPU  MEMORY  QUEUE  LATENCY     REPORT  NEXT HOP           POOLS
+backend1  10.60.0.11  yes                  10     5    40        2  12.5 %   3.1 %  3/511        -  87 ms ago  02:00:00:00:00:0b  files, all
+backend2  10.60.0.12  no                   10     -     -        -       -       -      -        -          -  unresolved         all
 
 backend2 gets no new connections:
   its agent fell silent
 ";
     assert_eq!(text(&output), expected);
+}
+
+#[test]
+fn backends_marks_reports_that_policies_go_on_without() {
+    let mut backends = backends();
+    (backends[0].report_age_ms, backends[0].report_stale) = (Some(412), Some(true));
+    let (_, output) = ask(&backends, &["backends"]);
+    assert!(text(&output).contains("  412 ms ago, stale  02:00"), "{output:?}");
 }
 
 #[test]
@@ -295,6 +307,10 @@ fn wrong_usage_is_exit_status_2() {
         &["route", "GET", "www.example.org"],
         &["route", "GET", "/", "--sni", "a"],
         &["route", "GET", "/", "-H", "nothing"],
+        &["route", "GET", "/", "--session-id", "ab"],
+        &["route", "--session-id", "abc"],
+        &["rules", "apply"],
+        &["pools", "add"],
         &["capture", "10.50.0.11"],
         &["capture", "10.50.0.11:80:80", "-w", "x"],
         &["top", "--interval", "0"],
@@ -356,6 +372,9 @@ fn a_configuration_is_shown_checked_and_applied() {
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(3), 0));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(said, "batonctl: the switch says: line 1: no\nline 2: nor this\n");
+    let (asked, refused) = answered(422, r#"{"error": "line 1: no"}"#, &["apply", path]);
+    assert_eq!(asked.0, "POST /v1/config/apply HTTP/1.1", "in short");
+    assert_eq!(refused.status.code(), Some(3));
     let (asked, reloaded) = ask(&same, &["config", "reload"]);
     assert_eq!(asked, ("POST /v1/reload HTTP/1.1".to_owned(), String::new()));
     assert_eq!(text(&reloaded), "warning: low\nnothing changed; configuration 2 goes on\n");
@@ -363,6 +382,31 @@ fn a_configuration_is_shown_checked_and_applied() {
     let missing = run(&directory.path().join("no.sock"), &["config", "apply", "/nonexistent/x.toml"]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).starts_with("batonctl: /nonexistent/x.toml: "));
+}
+
+#[test]
+fn rules_and_pools_are_shown_checked_and_applied_on_their_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("part.toml");
+    fs::write(&file, "[[rule]]\n").expect("ours");
+    let path = file.to_str().expect("text");
+    let differs =
+        Changes { generation: 2, changes: vec!["1 rule put in at place 1".to_owned()], warnings: Vec::new() };
+    for part in ["rules", "pools"] {
+        let (asked, checked) = ask(&differs, &[part, "check", path]);
+        assert_eq!(asked.0, format!("POST /v1/config/{part}/check HTTP/1.1"));
+        assert_eq!(serde_json::from_str::<Value>(&asked.1).expect("JSON"), json!({"toml": "[[rule]]\n"}));
+        let told = "no fault; differences from configuration 2:\n  1 rule put in at place 1\n";
+        assert_eq!(text(&checked), told);
+        let (asked, applied) = ask(&differs, &[part, "apply", path]);
+        assert_eq!(asked.0, format!("POST /v1/config/{part}/apply HTTP/1.1"));
+        assert_eq!(text(&applied), "configuration 2 runs\n  1 rule put in at place 1\n");
+        let running = Configuration { generation: 2, applied: Micros(1), toml: "[[x]]\n".to_owned() };
+        let (asked, shown) = ask(&running, &[part, "show", "--toml"]);
+        assert_eq!((asked, text(&shown).as_str()), (get(&format!("/v1/config/{part}")), "[[x]]\n"));
+        let (asked, _) = ask(&json!([]), &[part, "show"]);
+        assert_eq!(asked, get(&format!("/v1/{part}")));
+    }
 }
 
 fn rule() -> Rule {
@@ -429,7 +473,8 @@ fn route_asks_with_every_word_and_tells_why() {
         backend: Some("one".to_owned()),
         why: "it has the fewest connections".to_owned(),
     };
-    let route = Route { vip: "web".to_owned(), rule: Some(rule()), outcome };
+    let route =
+        Route { vip: "web".to_owned(), rule: Some(rule()), pool_fullness_permille: Some(876), outcome };
     let words = [
         "route",
         "GET",
@@ -447,6 +492,7 @@ vip       web
 rule      3: host = \"*.example.org\", path_prefix = \"/video/\"
 class     video
 pool      videos
+full      87.6 %
 affinity  -
 policy    least-connections
 backend   one
@@ -458,13 +504,19 @@ why       it has the fewest connections
         location: Some("/b".to_owned()),
         why: "the rule says so".to_owned(),
     };
-    let route = Route { vip: "web".to_owned(), rule: None, outcome: answer };
-    let (asked, output) = ask(&route, &["route", "--sni", "a.example", "--alpn", "h2", "--vip", "web"]);
-    assert_eq!(asked, get("/v1/route?vip=web&server_name=a.example&protocol=h2"));
-    assert_eq!(
-        text(&output),
-        "vip       web\nrule      none matches\nanswer    302 to /b\nwhy       the rule says so\n"
-    );
+    let route = Route { vip: "web".to_owned(), rule: None, pool_fullness_permille: None, outcome: answer };
+    let words = ["route", "--sni", "a.example", "--alpn", "h2", "--session-id", "00FF", "--vip", "web"];
+    let (asked, output) = ask(&route, &words);
+    assert_eq!(asked, get("/v1/route?vip=web&server_name=a.example&session_id=00ff&protocol=h2"));
+    let expected = "\
+vip       web
+rule      none matches
+class     -
+full      -
+answer    302 to /b
+why       the rule says so
+";
+    assert_eq!(text(&output), expected);
 }
 
 fn event(number: u64) -> Event {
@@ -562,6 +614,7 @@ fn completions_and_manual_pages_name_every_command() {
         "rules",
         "classes",
         "config",
+        "apply",
         "route",
         "flows",
         "counters",
@@ -587,6 +640,8 @@ fn completions_and_manual_pages_name_every_command() {
         assert!(page(&format!("batonctl-{command}")).starts_with(".ie"), "{command}");
     }
     assert!(page("batonctl-backends-weight").contains("\\-\\-pool"));
+    assert!(page("batonctl-rules-apply").contains("[[rule]]"));
+    assert!(page("batonctl-route").contains("lcore 0"));
     let main = page("batonctl");
     assert!(main.contains("Exit status: 0 done;"), "{main}");
     assert_eq!(text(&run(Path::new("/nowhere"), &["man"])), main);

@@ -1,6 +1,6 @@
 //! `baton-switch`: reads the configuration, puts the rooms together, runs until told to stop.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 use baton_core::wire::MacAddress;
 use baton_core::{Counters, Entropy, Settings, Snapshot, Switch};
+use baton_pages::{Pages, PagesFault};
 use baton_switch::config::{Config, ConfigError};
 use baton_switch::control::{
     AdminSocket, Control, Identity, Listeners, Live, PortReading, ReadPort, Roster, Shared, bind,
@@ -16,7 +17,7 @@ use baton_switch::control::{
 use baton_switch::dpdk::{Dpdk, Lcore, Port};
 use baton_switch::metrics::{self, Sample, Scrape};
 use baton_switch::runtime::{Clock, LcoreView, Mailbox, Observer, SwitchWorker};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -24,7 +25,10 @@ use tracing_subscriber::filter::ParseError;
 /// The Baton switch: hands the connections of HTTP clients to backends, which answer them directly.
 #[derive(Debug, Parser)]
 #[command(
+    name = "baton-switch",
     version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Exit status: 0 stopped by SIGTERM or SIGINT, or --check found no fault; 1 failed while starting or \
                   running; 2 wrong usage or configuration.\n\
                   SIGHUP reads the configuration file again; a faulty one is refused, and the one before goes on.\n\
@@ -33,11 +37,13 @@ use tracing_subscriber::filter::ParseError;
 )]
 struct Arguments {
     /// The configuration file; switch.example.toml explains its keys.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Say what is wrong with the configuration and the key file it names, and exit.
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    pages: Option<Pages>,
 }
 
 /// Capsule tells each of its steps at level info.
@@ -47,15 +53,20 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(&arguments.config) {
+    let file = match (&arguments.config, &arguments.pages) {
+        (_, Some(pages)) => return make(pages),
+        (Some(file), None) => file,
+        (None, None) => unreachable!("clap insists on a file where there is no command"),
+    };
+    let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
     if arguments.check {
         for warning in &config.warnings {
-            println!("warning: {}: {warning}", arguments.config.display());
+            println!("warning: {}: {warning}", file.display());
         }
-        println!("{}: OK", arguments.config.display());
+        println!("{}: OK", file.display());
         return ExitCode::SUCCESS;
     }
     if let Err(error) = start_log() {
@@ -63,12 +74,24 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     for warning in &config.warnings {
-        warn!("{}: {warning}", arguments.config.display());
+        warn!("{}: {warning}", file.display());
     }
-    match run(&arguments.config, config) {
+    match run(file, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("baton-switch: {error:#}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn make(pages: &Pages) -> ExitCode {
+    match pages.make(Arguments::command(), baton_pages::DAEMONS, std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads us has seen enough.
+        Err(PagesFault::Write(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("baton-switch: {fault}");
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -38,6 +38,29 @@ impl Host {
     }
 }
 
+/// Runs the program without a configuration.
+fn bare(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_baton-switch")).args(words).output().expect("baton-switch was built")
+}
+
+#[test]
+fn completion_and_manual_need_no_configuration_and_all_else_does() {
+    let completion = bare(&["completions", "bash"]);
+    assert!(completion.status.success(), "{completion:?}");
+    assert!(String::from_utf8_lossy(&completion.stdout).contains("--check"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let pages = directory.path().to_str().expect("text");
+    assert!(bare(&["man", "--dir", pages]).status.success());
+    let page = fs::read_to_string(directory.path().join("baton-switch.8")).expect("written");
+    assert!(page.contains("SIGHUP reads the configuration file again"), "{page}");
+    assert_eq!(bare(&["man"]).stdout, page.as_bytes());
+    for wrong in [&[][..], &["--check"], &["--config", "x", "man"], &["dance"]] {
+        assert_eq!(bare(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    let asked = String::from_utf8_lossy(&bare(&["--check"]).stderr).into_owned();
+    assert!(asked.contains("--config <FILE>"), "{asked}");
+}
+
 fn run(config: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton-switch"));
     command

@@ -11,6 +11,8 @@ mod http;
 mod orders;
 #[path = "control/page.rs"]
 mod page;
+#[path = "control/troubles.rs"]
+mod troubles;
 
 use std::fs;
 use std::io::{self, Read, Write};

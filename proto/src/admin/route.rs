@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Rule;
+use crate::tls::TlsSessionId;
 
 /// How many headers and protocols one question may have.
 const REPEATS_MAX: usize = 64;
@@ -44,6 +45,8 @@ pub enum RouteContent {
         server_name: Option<String>,
         /// ALPN, in the client's order.
         protocols: Vec<String>,
+        /// The session the client would resume.
+        session_id: Option<TlsSessionId>,
     },
 }
 
@@ -52,7 +55,8 @@ pub enum RouteContent {
 pub enum PairFault {
     /// Nobody knows this name.
     #[error(
-        "there is no parameter \"{0}\"; there are vip, client, method, target, host, header, server_name, protocol"
+        "there is no parameter \"{0}\"; there are vip, client, method, target, host, header, server_name, protocol, \
+         session_id"
     )]
     Unknown(String),
     /// Only some may come again.
@@ -64,6 +68,9 @@ pub enum PairFault {
     /// No address.
     #[error("client={0:?} is no IP address")]
     Client(String),
+    /// No session.
+    #[error("session_id={0:?} is no TLS session id: 1 to 32 bytes in hex digits are needed, two a byte")]
+    Session(String),
     /// No header.
     #[error("header={0:?} is not of the form \"Name: value\"")]
     Header(String),
@@ -74,7 +81,9 @@ pub enum PairFault {
     #[error("of an HTTP request both method and target are needed")]
     HalfHttp,
     /// A connection is one or the other.
-    #[error("method, target, host and header speak of HTTP, server_name and protocol of TLS: use either")]
+    #[error(
+        "method, target, host and header speak of HTTP, server_name, protocol and session_id of TLS: use either"
+    )]
     Both,
 }
 
@@ -93,8 +102,9 @@ impl RouteQuestion {
                 put("host", host);
                 headers.iter().for_each(|(name, value)| put("header", &Some(format!("{name}: {value}"))));
             }
-            RouteContent::Tls { server_name, protocols } => {
+            RouteContent::Tls { server_name, protocols, session_id } => {
                 put("server_name", server_name);
+                put("session_id", &session_id.map(|id| id.to_string()));
                 protocols.iter().for_each(|protocol| put("protocol", &Some(protocol.clone())));
             }
         }
@@ -127,6 +137,7 @@ struct Given {
     headers: Vec<(String, String)>,
     server_name: Option<String>,
     protocols: Vec<String>,
+    session_id: Option<TlsSessionId>,
 }
 
 impl Given {
@@ -149,6 +160,10 @@ impl Given {
             },
             "server_name" => once(&mut self.server_name, "server_name", value)?,
             "protocol" => self.protocols.push(value),
+            "session_id" => {
+                let id = value.parse().map_err(|_| PairFault::Session(value))?;
+                once(&mut self.session_id, "session_id", id)?;
+            }
             _ => return Err(PairFault::Unknown(name.to_owned())),
         }
         if self.headers.len() + self.protocols.len() > REPEATS_MAX {
@@ -158,12 +173,12 @@ impl Given {
     }
 
     fn question(self) -> Result<RouteQuestion, PairFault> {
-        let Self { vip, client, method, target, host, headers, server_name, protocols } = self;
+        let Self { vip, client, method, target, host, headers, server_name, protocols, session_id } = self;
         let is_http = method.is_some() || target.is_some() || host.is_some() || !headers.is_empty();
-        let is_tls = server_name.is_some() || !protocols.is_empty();
+        let is_tls = server_name.is_some() || !protocols.is_empty() || session_id.is_some();
         let content = match (is_http, is_tls) {
             (false, false) => RouteContent::Unseen,
-            (false, true) => RouteContent::Tls { server_name, protocols },
+            (false, true) => RouteContent::Tls { server_name, protocols, session_id },
             (true, true) => return Err(PairFault::Both),
             (true, false) => {
                 let (method, target) = method.zip(target).ok_or(PairFault::HalfHttp)?;
@@ -189,6 +204,8 @@ pub struct Route {
     pub vip: String,
     /// The rule that matches; none if none does.
     pub rule: Option<Rule>,
+    /// How full the rule's pool is, in thousandths; none if no pool would get the request. Its class is refused from some fullness on.
+    pub pool_fullness_permille: Option<u16>,
     /// What becomes of the request.
     pub outcome: RouteOutcome,
 }
@@ -245,6 +262,7 @@ mod tests {
             content: RouteContent::Tls {
                 server_name: Some("www.example.org".into()),
                 protocols: vec!["h2".into(), "http/1.1".into()],
+                session_id: TlsSessionId::new(&[0, 0xab]),
             },
             ..RouteQuestion::default()
         };
@@ -265,6 +283,13 @@ mod tests {
         assert_eq!(fault("method=GET"), PairFault::HalfHttp);
         assert_eq!(fault("host=a"), PairFault::HalfHttp);
         assert_eq!(fault("method=GET&target=/&server_name=a"), PairFault::Both);
+        assert_eq!(fault("method=GET&target=/&session_id=ab"), PairFault::Both);
+        let long = "ab".repeat(33);
+        for wrong in ["", "a", "xy", "0xab", &long] {
+            let refused = RouteQuestion::from_pairs([("session_id", wrong)]);
+            assert_eq!(refused, Err(PairFault::Session(wrong.into())));
+        }
+        assert_eq!(fault("session_id=ab&session_id=ab"), PairFault::Twice("session_id"));
         let many = "protocol=h2&".repeat(REPEATS_MAX + 1);
         assert_eq!(fault(&many), PairFault::TooMany);
     }

@@ -22,6 +22,8 @@ enum Part {
 #[derive(Clone, Debug)]
 enum Path {
     Text(Part, String),
+    /// One of these ends.
+    Ends(Vec<String>),
     /// One of [`EXPRESSIONS`].
     Expression(usize),
 }
@@ -189,6 +191,7 @@ fn holds(rule: &Written, asked: &Asked) -> bool {
         match &rule.path {
             None => true,
             Some(Path::Text(part, text)) => has_part(path, *part, text.as_bytes()),
+            Some(Path::Ends(texts)) => texts.iter().any(|text| has_part(path, Part::Suffix, text.as_bytes())),
             Some(Path::Expression(at)) => EXPRESSIONS[*at].1(path),
         },
         rule.headers.iter().all(|one| is_among(one, &asked.fields, str::eq_ignore_ascii_case)),
@@ -221,6 +224,9 @@ fn conditions(written: &Written) -> Conditions {
             Path::Text(Part::Exact, text) => PathMatch::Exact(text.clone()),
             Path::Text(Part::Prefix, text) => PathMatch::Prefix(text.clone()),
             Path::Text(Part::Suffix, text) => PathMatch::Suffix(text.clone()),
+            Path::Ends(texts) => {
+                PathMatch::suffixes(texts.iter().map(String::as_str)).expect("texts of paths")
+            }
             Path::Expression(at) => PathMatch::regex(EXPRESSIONS[*at].0).expect("an expression"),
         }),
         headers: written
@@ -284,6 +290,8 @@ fn wanted_path() -> impl Strategy<Value = Path> {
     prop_oneof![
         4 => (part, path()).prop_map(|(part, text)| Path::Text(part, text)),
         1 => (0..EXPRESSIONS.len()).prop_map(Path::Expression),
+        2 => prop::collection::vec(path().prop_filter("none ends in nothing", |path| !path.is_empty()), 1..5)
+            .prop_map(Path::Ends),
     ]
 }
 
@@ -417,6 +425,9 @@ fn nearly(rule: &Written, slips: &[Slip], rest: Asked) -> Asked {
     }
     match &rule.path {
         Some(Path::Text(_, text)) => asked.path.clone_from(text),
+        Some(Path::Ends(texts)) => {
+            asked.path = texts.last().cloned().unwrap_or_default();
+        }
         Some(Path::Expression(0)) => asked.path = "/ab/".into(),
         Some(Path::Expression(_)) => asked.path = "/b/a".into(),
         None => {}

@@ -2,7 +2,7 @@
 
 use handoff_proto::admin::{Changes, Class, Pool, Route, RouteOutcome, Rule, RuleAction};
 
-use super::NOTHING;
+use super::{NOTHING, percent};
 use crate::table::Align::{Left, Right};
 use crate::table::Table;
 
@@ -106,14 +106,15 @@ pub(crate) fn route(route: &Route) -> String {
     let mut lines: Vec<(&str, String)> = vec![("vip", route.vip.clone())];
     match &route.rule {
         None => lines.push(("rule", "none matches".to_owned())),
-        Some(rule) => {
-            lines.push(("rule", format!("{}: {}", rule.number, conditions(rule))));
-            lines.push(("class", class(rule)));
-        }
+        Some(rule) => lines.push(("rule", format!("{}: {}", rule.number, conditions(rule)))),
     }
+    lines.push(("class", route.rule.as_ref().map_or(NOTHING.to_owned(), class)));
+    let fullness = route.pool_fullness_permille;
+    let full = fullness.map_or(NOTHING.to_owned(), |permille| percent(permille.into()));
     match &route.outcome {
         RouteOutcome::Dispatch { pool, affinity, policy, backend, why } => {
             lines.push(("pool", pool.clone()));
+            lines.push(("full", full));
             lines.push(("affinity", affinity.clone().unwrap_or_else(|| NOTHING.to_owned())));
             lines.push(("policy", policy.clone()));
             lines.push(("backend", backend.clone().unwrap_or_else(|| "none: status 503".to_owned())));
@@ -121,6 +122,7 @@ pub(crate) fn route(route: &Route) -> String {
         }
         RouteOutcome::Answer { status, location, why } => {
             let to = location.as_ref().map(|location| format!(" to {location}")).unwrap_or_default();
+            lines.push(("full", full));
             lines.push(("answer", format!("{status}{to}")));
             lines.push(("why", why.clone()));
         }

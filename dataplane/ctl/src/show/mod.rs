@@ -13,7 +13,7 @@ use crate::vitals::Vitals;
 use crate::wall;
 
 pub(crate) use dispatch::{changes, classes, pools, route, rules};
-pub(crate) use units::{duration, latency, percent, rate, short};
+pub(crate) use units::{duration, latency, percent, queue, rate, short};
 
 /// What stands where nothing is known.
 pub(crate) const NOTHING: &str = "-";
@@ -77,6 +77,8 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
         ("BORN", Right),
         ("REFUSED", Right),
         ("CPU", Right),
+        ("MEMORY", Right),
+        ("QUEUE", Right),
         ("LATENCY", Right),
         ("REPORT", Right),
         ("NEXT HOP", Left),
@@ -94,8 +96,10 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
             number(vitals.born),
             number(vitals.refused),
             vitals.cpu_permille.map_or(NOTHING.to_owned(), |permille| percent(permille.into())),
+            vitals.memory_permille.map_or(NOTHING.to_owned(), |permille| percent(permille.into())),
+            vitals.accept_queue.map_or(NOTHING.to_owned(), queue),
             vitals.latency_us.map_or(NOTHING.to_owned(), latency),
-            backend.report_age_ms.map_or(NOTHING.to_owned(), |age| format!("{} ago", short(age))),
+            report(backend),
             backend.next_hop_mac.clone().unwrap_or_else(|| "unresolved".to_owned()),
             backend.pools.join(", "),
         ]);
@@ -108,6 +112,12 @@ pub(crate) fn backends(backends: &[Backend]) -> String {
         }
     }
     text
+}
+
+/// How old its report is, and whether policies go on without it.
+fn report(backend: &Backend) -> String {
+    let stale = if backend.report_stale == Some(true) { ", stale" } else { "" };
+    backend.report_age_ms.map_or(NOTHING.to_owned(), |age| format!("{} ago{stale}", short(age)))
 }
 
 pub(crate) fn flows(flows: &Flows) -> String {

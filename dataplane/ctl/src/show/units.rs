@@ -1,7 +1,14 @@
 //! Numbers with their units.
 
+use handoff_proto::control::AcceptQueue;
+
 pub(crate) fn percent(permille: u64) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
+}
+
+/// How many wait, of how many that may.
+pub(crate) fn queue(queue: AcceptQueue) -> String {
+    format!("{}/{}", queue.length, queue.limit)
 }
 
 /// A long time, in its two largest units.

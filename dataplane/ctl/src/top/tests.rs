@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handoff_proto::Vip;
 use handoff_proto::admin::{Backend, LcoreStatus, Status, VipStatus};
-use handoff_proto::control::{Load, Response, Traffic};
+use handoff_proto::control::{AcceptQueue, Load, Response, Traffic};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
@@ -55,13 +55,16 @@ fn look(seconds: u64, handoffs: u64) -> Look {
         usable,
         reasons: Vec::new(),
         next_hop_mac: None,
-        report_age_ms: Some(87),
+        report_age_ms: Some(if usable { 87 } else { 412 }),
+        report_stale: Some(!usable),
         agent_release: None,
         clock_ahead_ms: None,
         load: usable.then(|| Load {
             born: Some(handoffs / 2),
             refused: Some(0),
             cpu_busy_permille: Some(125),
+            memory_pressure_permille: Some(31),
+            accept_queue: Some(AcceptQueue { length: 3, limit: 511 }),
             response: Some(Response { mean_us: 850, count: 1 }),
             traffic: Some(Traffic { bytes_out: 1_000 * handoffs, ..Traffic::default() }),
             ..Load::default()
@@ -124,14 +127,14 @@ q quits, arrows scroll
 LCORE     BUSY      FLOWS
     0   25.0 %        700
 
-BACKEND           STATE    WEIGHT   CONNS HANDOFF/s REFUSE/s     CPU  LATENCY OUT B/s   REPORT
-one               usable       10       4       150        0  12.5 %   850 us    300k    87 ms
-two               down         10       -         -        -       -        -       -    87 ms
+BACKEND         STATE    WEIGHT   CONNS HANDOFF/s REFUSE/s     CPU  MEMORY     QUEUE  LATENCY OUT B/s       REPORT
+one             usable       10       4       150        0  12.5 %   3.1 %     3/511   850 us    300k        87 ms
+two             down         10       -         -        -       -       -         -        -       - stale 412 ms
 ";
     let view = View::new(look(3, 700), Some(&look(1, 100)));
-    assert_eq!(view.text(94), expected);
+    assert_eq!(view.text(114), expected);
     let lines: Vec<&str> = expected.lines().collect();
-    assert_eq!(shown(&view, 94, 11), lines, "the terminal shows the same");
+    assert_eq!(shown(&view, 114, 11), lines, "the terminal shows the same");
 }
 
 #[test]
@@ -165,17 +168,18 @@ fn a_failed_look_is_told_until_one_succeeds() {
 fn states_have_colours() {
     let mut now = look(1, 0);
     now.backends[0].draining = true;
-    let mut terminal = Terminal::new(TestBackend::new(94, 11)).expect("memory");
+    let mut terminal = Terminal::new(TestBackend::new(114, 11)).expect("memory");
     let view = View::new(now, None);
     terminal.draw(|frame| frame.render_widget(&view, frame.area())).expect("memory");
     let buffer = terminal.backend().buffer();
     let colour_of = |line, word: &str| {
-        let text: String = (0..94).map(|column| buffer[(column, line)].symbol().to_owned()).collect();
+        let text: String = (0..114).map(|column| buffer[(column, line)].symbol().to_owned()).collect();
         let column = u16::try_from(text.find(word).expect(word)).expect("narrow");
         buffer[(column, line)].fg
     };
     assert_eq!(colour_of(9, "draining"), Color::Yellow);
     assert_eq!(colour_of(10, "down"), Color::Red);
+    assert_eq!(colour_of(10, "stale"), Color::Yellow);
     assert_eq!(colour_of(2, "1 of 2 usable"), Color::Yellow);
 }
 

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Cell, Row, Table, Widget};
 
 use super::rates::{Look, Rate};
-use crate::show::{NOTHING, duration, latency, percent, rate, short};
+use crate::show::{NOTHING, duration, latency, percent, queue, rate, short};
 use crate::vitals::Vitals;
 
 const HEADING: Style = Style::new().add_modifier(Modifier::REVERSED);
@@ -60,6 +60,7 @@ struct BackendRow {
     refused: Rate,
     bytes: Rate,
     report_age_ms: Option<u64>,
+    report_stale: Option<bool>,
 }
 
 impl View {
@@ -87,6 +88,7 @@ impl View {
                 refused: rate(|vitals| vitals.refused),
                 bytes: rate(|vitals| vitals.tx_bytes),
                 report_age_ms: backend.report_age_ms,
+                report_stale: backend.report_stale,
             }
         };
         let lcores = now.status.lcores.iter().map(lcore).collect();
@@ -182,7 +184,22 @@ impl View {
 
     fn backend_table(&self) -> Table<'_> {
         let rows = self.rows.iter().skip(self.skipped).map(|row| {
-            let BackendRow { name, state, weight, vitals, handoffs, refused, bytes, report_age_ms } = row;
+            let BackendRow {
+                name,
+                state,
+                weight,
+                vitals,
+                handoffs,
+                refused,
+                bytes,
+                report_age_ms,
+                report_stale,
+            } = row;
+            let report = report_age_ms.map_or(NOTHING.to_owned(), short);
+            let report = match report_stale {
+                Some(true) => Line::styled(format!("stale {report}"), FAIR),
+                _ => Line::raw(report),
+            };
             let number = |number: Option<u64>| number.map_or(NOTHING.to_owned(), |number| number.to_string());
             Row::new([
                 Cell::new(name.as_str()),
@@ -192,9 +209,11 @@ impl View {
                 right(told(*handoffs)),
                 right(told(*refused)),
                 right(vitals.cpu_permille.map_or(NOTHING.to_owned(), |permille| percent(permille.into()))),
+                right(vitals.memory_permille.map_or(NOTHING.to_owned(), |permille| percent(permille.into()))),
+                right(vitals.accept_queue.map_or(NOTHING.to_owned(), queue)),
                 right(vitals.latency_us.map_or(NOTHING.to_owned(), latency)),
                 right(told(*bytes)),
-                right(report_age_ms.map_or(NOTHING.to_owned(), short)),
+                right(report),
             ])
         });
         let heading = Row::new([
@@ -205,6 +224,8 @@ impl View {
             right("HANDOFF/s"),
             right("REFUSE/s"),
             right("CPU"),
+            right("MEMORY"),
+            right("QUEUE"),
             right("LATENCY"),
             right("OUT B/s"),
             right("REPORT"),
@@ -217,9 +238,11 @@ impl View {
             Constraint::Length(9),
             Constraint::Length(8),
             Constraint::Length(7),
+            Constraint::Length(7),
+            Constraint::Length(9),
             Constraint::Length(8),
             Constraint::Length(7),
-            Constraint::Length(8),
+            Constraint::Length(12),
         ];
         Table::new(rows, widths).header(heading.style(HEADING)).column_spacing(1)
     }

@@ -79,23 +79,30 @@ impl Reader<'_, '_> {
 
     /// Reads the condition on the path, of which there may be one.
     fn path(&mut self) -> Option<PathMatch> {
-        type Kind<'a> = (&'static str, &'a Option<String>, fn(&str) -> Result<PathMatch, PathError>);
+        type Given = (&'static str, String, Result<PathMatch, PathError>);
+        fn given<R: Shown>(
+            name: &'static str,
+            raw: &Option<R>,
+            read: impl FnOnce(&R) -> Result<PathMatch, PathError>,
+        ) -> Option<Given> {
+            raw.as_ref().map(|raw| (name, raw.shown(), read(raw)))
+        }
         let RawRule { path_exact, path_prefix, path_suffix, path_regex, .. } = self.raw;
-        let kinds: [Kind<'_>; 4] = [
-            ("path_exact", path_exact, PathMatch::exact),
-            ("path_prefix", path_prefix, PathMatch::prefix),
-            ("path_suffix", path_suffix, PathMatch::suffix),
-            ("path_regex", path_regex, PathMatch::regex),
+        let kinds = [
+            given("path_exact", path_exact, |text| PathMatch::exact(text)),
+            given("path_prefix", path_prefix, |text| PathMatch::prefix(text)),
+            given("path_suffix", path_suffix, |texts| PathMatch::suffixes(strs(texts))),
+            given("path_regex", path_regex, |text| PathMatch::regex(text)),
         ];
-        let mut given = kinds.iter().filter_map(|(name, text, read)| Some((*name, text.as_ref()?, read)));
-        let (name, text, read) = given.next()?;
+        let mut given = kinds.into_iter().flatten();
+        let (name, shown, read) = given.next()?;
         if let Some((second, other, _)) = given.next() {
             let allowed =
                 format!("a rule has one path condition, and this one has {name} already; write two rules");
-            self.fault(self.key(second), quoted(other), allowed);
+            self.fault(self.key(second), other, allowed);
             return None;
         }
-        read(text).map_err(|fault| self.fault(self.key(name), quoted(text), fault.to_string())).ok()
+        read.map_err(|fault| self.fault(self.key(name), shown, fault.to_string())).ok()
     }
 
     /// Reads conditions on things with a name.

@@ -1,8 +1,8 @@
 //! One backend as its agent describes it: where it stands, and why it gets no new connections.
 
 use baton_core::policy;
-use handoff_proto::Vip;
 use handoff_proto::control::{Load, REASON_BYTES_MAX, VipHealth};
+use handoff_proto::{Micros, Vip};
 
 use super::catalog::{NamedBackend, NamedVip};
 use super::lifecycle::{Absence, Happening, Standing};
@@ -65,6 +65,12 @@ impl Member {
             unfit: Vec::new(),
             turned_away: None,
         }
+    }
+
+    /// Says whether its report, or its greeting where there is none yet, is so old that policies go on without it; `None`
+    /// where no agent speaks.
+    pub(super) fn is_stale(&self, now: Micros) -> Option<bool> {
+        self.standing.heard().map(|heard| now.since(heard) > policy::FRESH)
     }
 
     /// Looks at its last report with other VIPs in mind.

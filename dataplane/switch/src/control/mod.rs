@@ -25,9 +25,11 @@ mod route;
 mod server;
 mod session;
 mod shared;
+mod spells;
 #[cfg(test)]
 mod tests;
 mod told;
+mod troubles;
 
 pub use admin::{AdminSocket, CONNECTION_COUNT_MAX, IDLE_MAX, SocketFault};
 pub(crate) use agents::ACCEPT_PAUSE;
@@ -36,7 +38,7 @@ pub use catalog::{Catalog, NamedBackend, NamedClass, NamedPool, NamedVip, PLACES
 pub use events::{Chronicle, EVENTS_KEPT_MAX};
 pub use lifecycle::{Absence, Happening, SessionId, Standing};
 pub use operate::{OperateFault, Operations};
-pub use reload::{Addition, Live, Order, OrderFault, Outcome, Running};
+pub use reload::{Addition, ConfigPart, Live, Order, OrderFault, Outcome, Running};
 pub use roster::{Change, Hello, LEARNED_MAX, Learned, Refusal, ReportFault, Roster};
 pub use server::{BindFault, Control, Listeners, bind};
 pub use session::{End, OPENING_MAX, Session};

@@ -17,7 +17,7 @@ use handoff_proto::admin::{
 use thiserror::Error;
 use tokio::task;
 
-use super::reload::{Addition, Order, OrderFault, Outcome};
+use super::reload::{Addition, ConfigPart, Order, OrderFault, Outcome};
 use super::shared::Shared;
 use super::{answers, listings, route};
 
@@ -134,6 +134,35 @@ impl Operations {
         let toml = self.aside(move |_| running.to_toml()).await?;
         let toml = toml.map_err(|error| OperateFault::Failed(error.to_string()))?;
         Ok(Configuration { generation, applied, toml })
+    }
+
+    /// Returns one part of the running configuration.
+    ///
+    /// # Errors
+    /// As [`Operations::configuration`].
+    pub async fn part(&self, part: ConfigPart) -> Result<Configuration, OperateFault> {
+        let running = self.shared.live.running();
+        let (generation, applied) = (running.generation, running.since);
+        let toml = self.aside(move |_| running.part_to_toml(part)).await?;
+        let toml = toml.map_err(|error| OperateFault::Failed(error.to_string()))?;
+        Ok(Configuration { generation, applied, toml })
+    }
+
+    /// Checks what the running configuration would be with this in the place of one part; changes nothing.
+    ///
+    /// # Errors
+    /// [`OperateFault::Refused`] with every fault in it.
+    pub async fn check_part(&self, part: ConfigPart, toml: &str) -> Result<Changes, OperateFault> {
+        let order = Order::Replace(part, toml.to_owned());
+        changes(self.aside(move |shared| shared.live.consider(&order)).await?)
+    }
+
+    /// Puts this in the place of one part of the running configuration.
+    ///
+    /// # Errors
+    /// As [`Operations::check_part`].
+    pub async fn apply_part(&self, part: ConfigPart, toml: &str) -> Result<Changes, OperateFault> {
+        self.carry_out(Order::Replace(part, toml.to_owned())).await
     }
 
     /// Checks a configuration and compares it with the running one; changes nothing.

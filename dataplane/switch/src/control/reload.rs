@@ -31,6 +31,8 @@ pub enum Order {
     Reload,
     /// This text, with the files it names.
     Apply(String),
+    /// This text in the place of one part; all else stays as it runs.
+    Replace(ConfigPart, String),
     /// One backend more.
     Add(Addition),
     /// A backend less: its connections go on.
@@ -48,6 +50,68 @@ pub enum Order {
         /// How much.
         weight: u16,
     },
+}
+
+/// A part of the configuration that may be replaced on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigPart {
+    /// All `[[rule]]`.
+    Rules,
+    /// All `[[pool]]`.
+    Pools,
+}
+
+impl ConfigPart {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Rules, Self::Pools];
+
+    /// Returns how operators call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::Pools => "pools",
+        }
+    }
+
+    /// Returns the key its sections have in the file.
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Rules => "rule",
+            Self::Pools => "pool",
+        }
+    }
+
+    /// Takes this part of one configuration over into another.
+    fn take_over(self, from: RawConfig, to: &mut RawConfig) {
+        match self {
+            Self::Rules => to.rule = from.rule,
+            Self::Pools => to.pool = from.pool,
+        }
+    }
+
+    /// Reads the text of this part: its sections, at least one, and nothing else.
+    fn read(self, text: &str) -> Result<RawConfig, ConfigError> {
+        let (name, key) = (self.name(), self.key());
+        let raw = config::parse(text, Path::new(name))?;
+        let form = |place: &str, text: String| {
+            Err(ConfigError::Form { file: name.into(), place: place.to_owned(), text })
+        };
+        // Another section that is there and empty would not be seen in the raw form.
+        let written: toml::Table = toml::from_str(text).unwrap_or_default();
+        if let Some(other) = written.keys().find(|written| *written != key) {
+            let why =
+                format!("only [[{key}]] belongs here; a whole configuration is for `batonctl config apply`");
+            return form(other, why);
+        }
+        if raw == RawConfig::default() {
+            let why = format!(
+                "there is no [[{key}]], and all {name} would be taken out; if that is meant, apply a whole \
+                 configuration without them"
+            );
+            return form(key, why);
+        }
+        Ok(raw)
+    }
 }
 
 /// A backend to add.
@@ -72,6 +136,7 @@ impl fmt::Display for Order {
         match self {
             Self::Reload => f.write_str("reload of the file"),
             Self::Apply(_) => f.write_str("another configuration"),
+            Self::Replace(part, _) => write!(f, "other {}", part.name()),
             Self::Add(addition) => write!(f, "add backend {:?}", addition.name),
             Self::Remove(name) => write!(f, "remove backend {name:?}"),
             Self::Drain(name) => write!(f, "drain backend {name:?}"),
@@ -144,6 +209,16 @@ impl Running {
     /// None that is known: what was read can be written.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(&self.config.raw)
+    }
+
+    /// Writes one part of it as TOML.
+    ///
+    /// # Errors
+    /// As [`Running::to_toml`].
+    pub fn part_to_toml(&self, part: ConfigPart) -> Result<String, toml::ser::Error> {
+        let mut raw = RawConfig::default();
+        part.take_over(self.config.raw.clone(), &mut raw);
+        toml::to_string(&raw)
     }
 }
 
@@ -250,11 +325,12 @@ fn outcome(before: &Config, mut after: Config, generation: u64) -> (Outcome, Con
     (Outcome { generation, changes, warnings }, after)
 }
 
-/// Makes the raw form of what an order about one backend leads to.
+/// Makes the raw form of what an order about a part or a backend leads to.
 fn changed(raw: &RawConfig, order: &Order) -> Result<RawConfig, OrderFault> {
     let mut raw = raw.clone();
     match order {
         Order::Reload | Order::Apply(_) => {}
+        Order::Replace(part, text) => part.take_over(part.read(text)?, &mut raw),
         Order::Add(addition) => add(&mut raw, addition)?,
         Order::Remove(name) => remove(&mut raw, name)?,
         Order::Drain(name) => named(&mut raw, name)?.drain = Some(true),

@@ -417,6 +417,12 @@ impl Roster {
         })
     }
 
+    /// Says of each backend, by place, whether its report is so old that policies go on without it; `None` where no agent
+    /// speaks.
+    pub fn stale(&self, now: Micros) -> Vec<Option<bool>> {
+        self.members.iter().map(|member| member.is_stale(now)).collect()
+    }
+
     /// Says whether a backend may get new connections.
     pub fn is_usable(&self, index: BackendIndex) -> bool {
         let place = usize::from(index.0);
@@ -451,6 +457,7 @@ impl Roster {
                 reasons: self.reasons(backend, member, now),
                 next_hop_mac: None,
                 report_age_ms: member.standing.heard().map(|heard| now.since(heard).0 / 1000),
+                report_stale: member.is_stale(now),
                 agent_release: member.release.clone(),
                 clock_ahead_ms: member.clock_ahead_ms,
                 load: member.load,

@@ -50,6 +50,7 @@ async fn route_by(
     Ok(Route {
         vip: named.name.clone(),
         rule: explanation.rule.and_then(|rule| listings::rule(running, usize::from(rule.0))),
+        pool_fullness_permille: explanation.pool.map(|_| explanation.fullness_permille),
         outcome: outcome(running, &explanation),
     })
 }
@@ -73,7 +74,7 @@ fn fits(named: &NamedVip, content: &RouteContent) -> Result<(), OperateFault> {
         | (Inspect::Tls, RouteContent::Tls { .. })
         | (Inspect::None, RouteContent::Unseen) => return Ok(()),
         (Inspect::Http, _) => "requests are read there: say method and target",
-        (Inspect::Tls, _) => "ClientHellos are read there: say server_name or protocol",
+        (Inspect::Tls, _) => "ClientHellos are read there: say server_name, protocol or session_id",
         (Inspect::None, _) => "nothing is read there: say nothing but the client",
     };
     Err(OperateFault::Invalid(format!("VIP {:?}: {needed}", named.name)))
@@ -96,10 +97,11 @@ fn content(asked: &RouteContent) -> Result<AskedContent, OperateFault> {
                 fields,
             }
         }
-        RouteContent::Tls { server_name, protocols } => AskedContent::Tls {
+        RouteContent::Tls { server_name, protocols, session_id } => AskedContent::Tls {
             server_name: server_name.clone(),
             protocols: protocols.clone(),
-            session_id: Vec::new(),
+            // None is sent as an empty one (RFC 5246, section 7.4.1.2).
+            session_id: session_id.map(|id| id.as_bytes().to_vec()).unwrap_or_default(),
         },
     })
 }

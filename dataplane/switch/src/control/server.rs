@@ -16,6 +16,7 @@ use super::agents;
 use super::conflicts;
 use super::hangups;
 use super::shared::Shared;
+use super::troubles;
 use crate::metrics::{self, Scrape};
 
 /// The sockets control listens on, bound but not served yet: agents and scrapers that come early wait.
@@ -79,6 +80,7 @@ impl Control {
                 () = admin::serve(operators, api) => {}
                 () = metrics::serve(metrics, scrape) => {}
                 () = conflicts::watch(&watched) => {}
+                () = troubles::watch(&watched) => {}
                 () = hangups::follow(Arc::clone(&watched)) => {}
                 // Dropping the sender is the order to stop.
                 _ = stopped => {}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use baton_core::policy::ClassIndex;
 use baton_core::{DropReason, Event};
+use handoff_proto::control::Load;
 
 use crate::control::{PortReading, Shared};
 use crate::dpdk::LcoreSnapshot;
@@ -57,10 +58,10 @@ pub struct BackendSample {
     pub report_age_s: Option<f64>,
     /// Connections it was given.
     pub handoffs: u64,
-    /// Connections it has, as its agent last said.
-    pub connections: Option<u64>,
-    /// Seconds from request to first byte, as its agent last said.
-    pub response_s: Option<f64>,
+    /// Whether its agent's report is too old for policies, if it is there.
+    pub report_stale: Option<bool>,
+    /// What its agent last said it has to do, if it is there.
+    pub load: Option<Load>,
 }
 
 /// One service class.
@@ -114,8 +115,9 @@ impl Sample {
             usable: backend.usable,
             report_age_s: backend.report_age_ms.map(|ms| seconds(ms.saturating_mul(1000))),
             handoffs: observer.sum(|lcore| lcore.core.handoffs(index)),
-            connections: backend.load.and_then(|load| load.established),
-            response_s: backend.load.and_then(|load| Some(seconds(load.response?.mean_us.into()))),
+            report_stale: backend.report_stale,
+            // What was said by one who is gone is no measurement any more.
+            load: backend.load.filter(|_| backend.report_age_ms.is_some()),
             name: backend.name,
         });
         // The first is that of rules which name none; further ones without a name are gone.

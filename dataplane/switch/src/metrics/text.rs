@@ -1,6 +1,7 @@
 //! A sample as Prometheus text (exposition format 0.0.4).
 
 use baton_core::{DropReason, Event};
+use handoff_proto::control::Load;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
@@ -115,18 +116,64 @@ fn backends(sample: &Sample, families: &mut Vec<MetricFamily>) {
         "Connections the backend was given, those it refused among them.",
         handoffs.collect(),
     ));
-    let connections =
-        sample.backends.iter().filter_map(|one| Some((label(&one.name), number(one.connections?))));
+    let stale = sample.backends.iter();
+    let stale = stale.filter_map(|one| Some((label(&one.name), number(u64::from(one.report_stale?)))));
+    families.push(gauge(
+        "backend_report_stale",
+        "Whether the backend's report is too old for policies to go by (1) or not (0); absent while its agent is not connected.",
+        stale.collect(),
+    ));
+    loads(sample, families);
+}
+
+/// What agents say of their backends: absent where one does not say it, or is not connected.
+fn loads(sample: &Sample, families: &mut Vec<MetricFamily>) {
+    let of_load = |value: fn(&Load) -> Option<f64>| -> Vec<Series> {
+        let told = sample.backends.iter().filter_map(|one| {
+            let value = value(one.load.as_ref()?)?;
+            Some((Some(("backend", one.name.clone())), value))
+        });
+        told.collect()
+    };
     families.push(gauge(
         "backend_connections",
         "Connections at the backend's VIPs, as its agent last said.",
-        connections.collect(),
+        of_load(|load| load.established.map(number)),
     ));
-    let responses = sample.backends.iter().filter_map(|one| Some((label(&one.name), one.response_s?)));
     families.push(gauge(
         "backend_response_seconds",
         "Mean time from a request to the first byte of its answer, as the backend's agent last said; absent if nothing was asked.",
-        responses.collect(),
+        of_load(|load| load.response.map(|response| f64::from(response.mean_us) / 1e6)),
+    ));
+    families.push(gauge(
+        "backend_cpu_ratio",
+        "Share of their processors that the backend's servers use, or else of its host's that is busy (0 to 1).",
+        of_load(|load| load.server_cpu_permille.or(load.cpu_busy_permille).map(share)),
+    ));
+    families.push(gauge(
+        "backend_memory_pressure_ratio",
+        "Share of the last ten seconds in which some task of the backend's servers waited for memory (0 to 1).",
+        of_load(|load| load.memory_pressure_permille.map(share)),
+    ));
+    families.push(gauge(
+        "backend_accept_queue_length",
+        "Connections that wait for the backend's server to accept them, in its fullest accept queue.",
+        of_load(|load| load.accept_queue.map(|queue| queue.length.into())),
+    ));
+    families.push(gauge(
+        "backend_accept_queue_limit",
+        "How many may wait there.",
+        of_load(|load| load.accept_queue.map(|queue| queue.limit.into())),
+    ));
+    families.push(counter(
+        "backend_received_bytes",
+        "TCP payload that the backend's VIPs received from clients, since its agent's programs were attached.",
+        of_load(|load| load.traffic.map(|traffic| number(traffic.bytes_in))),
+    ));
+    families.push(counter(
+        "backend_sent_bytes",
+        "TCP payload that the backend's VIPs sent to clients, since its agent's programs were attached.",
+        of_load(|load| load.traffic.map(|traffic| number(traffic.bytes_out))),
     ));
 }
 
@@ -219,6 +266,11 @@ fn at(values: &[u64], place: usize) -> f64 {
     number(values.get(place).copied().unwrap_or(0))
 }
 
+/// Thousandths as Prometheus has them.
+fn share(permille: u16) -> f64 {
+    f64::from(permille) / 1000.0
+}
+
 /// A count as Prometheus has it.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows doubles only; exact below 2^53")]
 fn number(count: u64) -> f64 {
@@ -228,6 +280,8 @@ fn number(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+
+    use handoff_proto::control::{AcceptQueue, Response, Traffic};
 
     use super::*;
     use crate::control::PortReading;
@@ -258,16 +312,33 @@ mod tests {
                     usable: true,
                     report_age_s: Some(0.125),
                     handoffs: 7,
-                    connections: Some(4),
-                    response_s: Some(0.5),
+                    report_stale: Some(false),
+                    load: Some(Load {
+                        established: Some(4),
+                        accept_queue: Some(AcceptQueue { length: 3, limit: 511 }),
+                        server_cpu_permille: Some(250),
+                        cpu_busy_permille: Some(900),
+                        memory_pressure_permille: Some(15),
+                        response: Some(Response { mean_us: 500_000, count: 2 }),
+                        traffic: Some(Traffic { bytes_in: 10, bytes_out: 2_000, ..Traffic::default() }),
+                        ..Load::default()
+                    }),
                 },
                 BackendSample {
                     name: "two".to_owned(),
                     usable: false,
                     report_age_s: None,
                     handoffs: 0,
-                    connections: None,
-                    response_s: None,
+                    report_stale: None,
+                    load: None,
+                },
+                BackendSample {
+                    name: "three".to_owned(),
+                    usable: true,
+                    report_age_s: Some(0.5),
+                    handoffs: 0,
+                    report_stale: Some(true),
+                    load: Some(Load { cpu_busy_permille: Some(900), ..Load::default() }),
                 },
             ],
             classes: vec![ClassSample { name: "video".to_owned(), let_in: 40, refused: 2 }],
@@ -343,6 +414,15 @@ mod tests {
             "baton_backend_handoffs_total{backend=\"one\"} 7",
             "baton_backend_connections{backend=\"one\"} 4",
             "baton_backend_response_seconds{backend=\"one\"} 0.5",
+            "baton_backend_cpu_ratio{backend=\"one\"} 0.25",
+            "baton_backend_cpu_ratio{backend=\"three\"} 0.9",
+            "baton_backend_memory_pressure_ratio{backend=\"one\"} 0.015",
+            "baton_backend_accept_queue_length{backend=\"one\"} 3",
+            "baton_backend_accept_queue_limit{backend=\"one\"} 511",
+            "baton_backend_received_bytes_total{backend=\"one\"} 10",
+            "baton_backend_sent_bytes_total{backend=\"one\"} 2000",
+            "baton_backend_report_stale{backend=\"one\"} 0",
+            "baton_backend_report_stale{backend=\"three\"} 1",
             "baton_class_let_in_total{class=\"video\"} 40",
             "baton_class_refused_total{class=\"video\"} 2",
             "baton_agents_refused_total 3",
@@ -353,6 +433,22 @@ mod tests {
         }
         assert!(!text.contains("_us_total"), "time is in seconds");
         assert!(!text.contains("report_age_seconds{backend=\"two\"}"));
+    }
+
+    #[test]
+    fn what_an_agent_does_not_say_is_absent_and_never_0() {
+        let text = render(&sample()).expect("renders");
+        let of = |name: &str| -> BTreeSet<String> {
+            let label = format!("{{backend=\"{name}\"}}");
+            let lines = text.lines().filter_map(|line| line.split_once(&label));
+            lines.map(|(metric, _)| metric.trim_start_matches("baton_backend_").to_owned()).collect()
+        };
+        let set =
+            |names: &[&str]| -> BTreeSet<String> { names.iter().map(|&name| name.to_owned()).collect() };
+        assert_eq!(of("two"), set(&["usable", "handoffs_total"]), "nobody speaks for it");
+        let silent = ["usable", "handoffs_total", "report_age_seconds", "report_stale", "cpu_ratio"];
+        assert_eq!(of("three"), set(&silent), "its agent knows of its processors alone");
+        assert_eq!(of("one").len(), silent.len() + 7);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl World {
 }
 
 /// The usual services with more before their rule.
-fn rich() -> String {
+pub(super) fn rich() -> String {
     SERVICES.replace("[[rule]]\npool = \"all\"", &[RICH, "\n[[rule]]\npool = \"all\""].concat())
 }
 
@@ -236,6 +236,88 @@ fn a_configuration_is_checked_applied_shown_and_reloaded_whole() {
 }
 
 #[test]
+fn rules_and_pools_are_checked_and_applied_apart_from_the_rest() {
+    let world = World::start();
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(&rich()));
+    let body = |toml: &str| serde_json::json!({ "toml": toml }).to_string();
+    let shown: Configuration = world.get("/v1/config/rules");
+    assert!(shown.generation == 2 && shown.toml.matches("[[").count() == 4, "{}", shown.toml);
+    let fewer =
+        body("[[rule]]\npath_exact = \"/gone\"\nrespond = { status = 410 }\n[[rule]]\npool = \"all\"\n");
+    let checked: Changes = world.order("POST", "/v1/config/rules/check", &fewer);
+    assert_eq!((checked.generation, checked.changes), (2, vec!["2 rules taken out at place 1".to_owned()]));
+    assert_eq!(world.get::<Vec<Rule>>("/v1/rules").len(), 4, "only checked");
+    let applied: Changes = world.order("POST", "/v1/config/rules/apply", &fewer);
+    assert_eq!(applied.generation, 3);
+    let left: Vec<Rule> = world.get("/v1/rules");
+    assert_eq!(left.len(), 2);
+
+    let only = body("[[pool]]\nname = \"all\"\nbackends = [\"far\"]\n");
+    let applied: Changes = world.order("POST", "/v1/config/pools/apply", &only);
+    let expected =
+        ["pool \"some\" is taken out", "pool \"all\": backends = [\"far\"], was [\"one\", \"far\"]"];
+    assert_eq!(applied.changes, expected);
+    assert_eq!(world.get::<Vec<Rule>>("/v1/rules"), left, "rules go on");
+
+    for (path, toml, status, word) in [
+        (
+            "rules/apply",
+            "[[rule]]\npool = \"some\"\n",
+            422,
+            "rule[0].pool = \"some\": no [[pool]] has this name",
+        ),
+        ("rules/check", "[[pool]]\n", 422, "only [[rule]] belongs here"),
+        ("pools/apply", "", 422, "there is no [[pool]]"),
+        ("vips/apply", "[[vip]]\n", 404, "there are rules, pools"),
+    ] {
+        let (found, why) = world.refusal("POST", &format!("/v1/config/{path}"), &body(toml));
+        assert!(found == status && why.contains(word), "{path}: {found} {why}");
+    }
+    let (status, _) = world.refusal("GET", "/v1/config/vips", "");
+    assert_eq!(status, 404);
+    let events: Events = world.get("/v1/events?after=3");
+    let told: Vec<&str> =
+        events.events.iter().map(|event| event.text.split(':').next().unwrap_or("")).collect();
+    let refused = "configuration not applied (other";
+    assert_eq!(told[0], "configuration applied (other pools)");
+    assert!(told.len() == 3 && told[1..].iter().all(|text| text.starts_with(refused)), "{told:?}");
+    world.control.stop();
+}
+
+#[test]
+fn the_session_a_tls_client_would_resume_is_asked_about() {
+    let world = World::start();
+    let services = SERVICES
+        .replace("port = 80\n", "port = 80\ninspect = \"tls\"\n")
+        .replace("\"far\"]\n", "\"far\"]\nsticky = \"tls-session\"\n");
+    // Which VIPs there are is fixed by nothing but their configuration.
+    let _: Changes = world.order("POST", "/v1/config/apply", &world.config_body(&services));
+    let explanation = Explanation {
+        rule: Some(RuleIndex(0)),
+        class: ClassIndex(0),
+        answer: None,
+        pool: Some(PoolIndex(0)),
+        fullness_permille: 12,
+        is_let_in: true,
+        chosen: Some((BackendIndex(1), Why::Owner)),
+    };
+    for (query, expected) in [("session_id=00fF", vec![0, 0xff]), ("protocol=h2", Vec::new())] {
+        let lcore = explain_once(&world, explanation.clone());
+        let route: Route = world.get(&format!("/v1/route?{query}"));
+        let AskedContent::Tls { session_id, .. } = lcore.join().expect("asked").content else {
+            panic!("{query}")
+        };
+        assert_eq!((session_id, route.pool_fullness_permille), (expected, Some(12)));
+        let RouteOutcome::Dispatch { affinity, backend, .. } = route.outcome else { panic!("{query}") };
+        assert_eq!(affinity.as_deref(), Some("the TLS session it resumes"));
+        assert_eq!(backend.as_deref(), Some("far"));
+    }
+    let (status, why) = world.refusal("GET", "/v1/route?session_id=0", "");
+    assert!(status == 400 && why.contains("hex digits"), "{status} {why}");
+    world.control.stop();
+}
+
+#[test]
 fn what_may_be_long_is_not_written_on_the_control_thread() {
     let world = World::start();
     let many: String = (0..2_000)
@@ -377,6 +459,8 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
             answer(410, None, "the rule says so"),
         ),
     ] {
+        // Of what goes to no pool, none is full.
+        let fullness = explanation.pool.map(|_| explanation.fullness_permille);
         let lcore = explain_once(&world, explanation);
         let query = "method=PUT&target=/a%3Fid%3D7&host=h:8080&header=X:%201&client=192.0.2.7";
         let route: Route = world.get(&format!("/v1/route?{query}"));
@@ -390,6 +474,7 @@ fn what_would_become_of_a_request_is_told_in_the_words_of_the_configuration() {
         };
         assert_eq!(asked, Asked { vip: VipIndex(0), client: [192, 0, 2, 7].into(), content });
         assert_eq!((route.vip.as_str(), route.rule.map(|rule| rule.number)), ("web", rule));
+        assert_eq!(route.pool_fullness_permille, fullness);
         assert_eq!(route.outcome, expected);
     }
     for (query, status, word) in [

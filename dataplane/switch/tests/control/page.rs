@@ -69,8 +69,11 @@ fn every_path_takes_what_the_page_says_it_takes() {
         let mut body = bodies.iter().find_map(|name| example(text, name)).map(str::to_owned);
         if path == "/v1/config/apply" {
             body = Some(world.config_body(SERVICES));
+        } else if path == "/v1/config/{part}/apply" {
+            body = Some(serde_json::json!({ "toml": "[[rule]]\npool = \"files\"\n" }).to_string());
         }
-        let path = path.replace("{name}", "backend2").replace("limit=N", "limit=5");
+        let path =
+            path.replace("{name}", "backend2").replace("{part}", "rules").replace("limit=N", "limit=5");
         let path = path.replace("after=N&wait_ms=M", "after=0&wait_ms=1");
         let answer = world.request(method, &path, body.as_deref().unwrap_or_default());
         let said = String::from_utf8_lossy(&answer.body).into_owned();

@@ -1,6 +1,7 @@
 //! Which rules are worth a look: found by what the request says, not by going over them all.
 //!
-//! Each rule stands in exactly one list, by what its conditions compare most tellingly:
+//! Each rule stands in exactly one list (one for each end of paths it names, of which a path has one at most), by what its
+//! conditions compare most tellingly:
 //!
 //! 1. by its VIP, or among those of every VIP;
 //! 2. there, by its host, or its server name, or among those that name none: a tree of names, read from their end, in which a
@@ -81,6 +82,8 @@ impl<'a> Keys<'a> {
         let end = |name: &'a Option<super::HostMatch>| name.as_ref().map(|name| name.end().0);
         let path = conditions.path.as_ref().and_then(|path| match path {
             PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Suffix(text) => Some(text.as_str()),
+            // Who covers them all covers the first.
+            PathMatch::Suffixes(ends) => ends.iter().next(),
             PathMatch::Regex(_) => None,
         });
         let (host, server_name) = (end(&conditions.host), end(&conditions.server_name));
@@ -100,15 +103,19 @@ impl Index {
                 (None, Some(name)) => scope.server_names.entry(read_backwards(name.end())).or_default(),
                 (None, None) => &mut scope.nameless,
             };
-            let list = match &conditions.path {
-                Some(PathMatch::Exact(path)) => group.forward.entry(text(path, true)).or_default(),
-                Some(PathMatch::Prefix(path)) => group.forward.entry(text(path, false)).or_default(),
-                Some(PathMatch::Suffix(end)) => {
-                    group.backward.entry(read_backwards((end, false))).or_default()
+            let mut by_end =
+                |end: &str| group.backward.entry(read_backwards((end, false))).or_default().push(position);
+            match &conditions.path {
+                Some(PathMatch::Exact(path)) => {
+                    group.forward.entry(text(path, true)).or_default().push(position);
                 }
-                Some(PathMatch::Regex(_)) | None => &mut group.pathless,
-            };
-            list.push(position);
+                Some(PathMatch::Prefix(path)) => {
+                    group.forward.entry(text(path, false)).or_default().push(position);
+                }
+                Some(PathMatch::Suffix(end)) => by_end(end),
+                Some(PathMatch::Suffixes(ends)) => ends.iter().for_each(by_end),
+                Some(PathMatch::Regex(_)) | None => group.pathless.push(position),
+            }
         }
         let mut index = Self::default();
         for (vip, scope) in draft {
@@ -218,7 +225,7 @@ fn read_backwards((text, is_whole): (&str, bool)) -> Text {
     Text { bytes: text.bytes().rev().collect(), is_whole }
 }
 
-/// Narrows a position: there are fewer lists and groups than twice the rules, whose positions have 16 bits.
+/// Narrows a position: there are fewer lists and groups than a hundred times the rules, whose positions have 16 bits.
 fn number(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }

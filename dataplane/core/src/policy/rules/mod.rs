@@ -21,7 +21,7 @@ pub use cookie::CookieMatch;
 pub use header::HeaderMatch;
 pub use host::{HOST_BYTES_MAX, HostError, HostMatch};
 pub use method::{METHOD_COUNT_MAX, MethodError, Methods};
-pub use path::{PATH_BYTES_MAX, PathError, PathMatch};
+pub use path::{PATH_BYTES_MAX, PathError, PathMatch, SUFFIX_COUNT_MAX, Suffixes};
 pub use protocol::{ProtocolError, ProtocolMatch};
 pub use query::{QueryMatch, parameters};
 pub use regex::{PATTERN_BYTES_MAX, PathRegex, RegexError, TABLE_BYTES_MAX};

@@ -6,6 +6,8 @@ use super::regex::{PathRegex, RegexError};
 
 /// Longest text to compare paths with, in bytes.
 pub const PATH_BYTES_MAX: usize = 2048;
+/// Most ends one condition may name.
+pub const SUFFIX_COUNT_MAX: usize = 64;
 
 /// What a path must look like. Paths are compared byte by byte, undecoded (RFC 3986, section 6.2.2.1: paths are case
 /// sensitive).
@@ -17,8 +19,23 @@ pub enum PathMatch {
     Prefix(String),
     /// Its end, such as `.jpg`.
     Suffix(String),
+    /// One of several ends, such as those of pictures.
+    Suffixes(Suffixes),
     /// Something in it.
     Regex(PathRegex),
+}
+
+/// Two ends of paths or more.
+///
+/// INVARIANT: none is the end of another, so that of a path that has one of them, it has no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suffixes(Box<[String]>);
+
+impl Suffixes {
+    /// Returns the ends, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
 }
 
 /// Why a text is nothing to compare paths with.
@@ -33,6 +50,9 @@ pub enum PathError {
     /// It is longer than what is compared.
     #[error("a path condition has at most {PATH_BYTES_MAX} bytes, this one has {0}")]
     TooLong(usize),
+    /// None is named, or too many.
+    #[error("1 to {SUFFIX_COUNT_MAX} ends of paths are needed, these are {0}")]
+    Count(usize),
     /// It is no regular expression that can be used.
     #[error(transparent)]
     Regex(#[from] RegexError),
@@ -67,6 +87,30 @@ impl PathMatch {
         checked(text, false).map(Self::Suffix)
     }
 
+    /// Compares with the end of the path: one of these is needed.
+    ///
+    /// # Errors
+    /// If there is none, if there are more than [`SUFFIX_COUNT_MAX`], or if no path ends in one of them.
+    pub fn suffixes<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PathError> {
+        let texts: Vec<&str> = texts.into_iter().take(SUFFIX_COUNT_MAX + 1).collect();
+        if texts.is_empty() || texts.len() > SUFFIX_COUNT_MAX {
+            return Err(PathError::Count(texts.len()));
+        }
+        let mut ends: Vec<String> = Vec::with_capacity(texts.len());
+        for text in texts {
+            let end = checked(text, false)?;
+            // What ends in a shorter one says nothing more.
+            if !ends.iter().any(|known| end.ends_with(known.as_str())) {
+                ends.retain(|known| !known.ends_with(&end));
+                ends.push(end);
+            }
+        }
+        Ok(match ends.pop() {
+            Some(only) if ends.is_empty() => Self::Suffix(only),
+            last => Self::Suffixes(Suffixes(ends.into_iter().chain(last).collect())),
+        })
+    }
+
     /// Looks for a regular expression in the path.
     ///
     /// # Errors
@@ -81,6 +125,7 @@ impl PathMatch {
             Self::Exact(whole) => path == whole,
             Self::Prefix(beginning) => path.starts_with(beginning.as_str()),
             Self::Suffix(end) => path.ends_with(end.as_str()),
+            Self::Suffixes(ends) => ends.iter().any(|end| path.ends_with(end)),
             Self::Regex(regex) => regex.matches(path),
         }
     }
@@ -90,7 +135,11 @@ impl PathMatch {
         match (self, other) {
             (wide, Self::Exact(path)) => wide.matches(path),
             (Self::Prefix(wide), Self::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
-            (Self::Suffix(wide), Self::Suffix(narrow)) => narrow.ends_with(wide.as_str()),
+            // A path may have no more than the end that is asked for.
+            (Self::Suffix(_) | Self::Suffixes(_), Self::Suffix(narrow)) => self.matches(narrow),
+            (Self::Suffix(_) | Self::Suffixes(_), Self::Suffixes(narrow)) => {
+                narrow.iter().all(|end| self.matches(end))
+            }
             (Self::Regex(wide), Self::Regex(narrow)) => wide == narrow,
             _ => false,
         }
@@ -110,12 +159,17 @@ fn checked(text: &str, from_start: bool) -> Result<String, PathError> {
 }
 
 impl fmt::Display for PathMatch {
-    /// Writes `/a`, `/a*`, `*.jpg` or `~ ^/[0-9]`.
+    /// Writes `/a`, `/a*`, `*.jpg`, `*.jpg|*.gif` or `~ ^/[0-9]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(whole) => f.write_str(whole),
             Self::Prefix(beginning) => write!(f, "{beginning}*"),
             Self::Suffix(end) => write!(f, "*{end}"),
+            Self::Suffixes(ends) => {
+                let mut ends = ends.iter();
+                ends.next().map_or(Ok(()), |end| write!(f, "*{end}"))?;
+                ends.try_for_each(|end| write!(f, "|*{end}"))
+            }
             Self::Regex(regex) => write!(f, "~ {}", regex.as_str()),
         }
     }
@@ -145,6 +199,25 @@ mod tests {
             assert_eq!(ours.each_ref().map(|ours| ours.matches(path)), expected, "{path}");
         }
         assert_eq!(ours.map(|ours| ours.to_string()), ["/a", "/a/*", "*.jpg", "~ ^/./.*jpg$"]);
+    }
+
+    #[test]
+    fn one_of_several_ends_is_enough_and_none_says_what_another_says() {
+        let ends = |texts: &[&str]| PathMatch::suffixes(texts.iter().copied()).expect("ends");
+        let pictures = ends(&[".gif", ".jpg", ".jpeg"]);
+        for (path, expected) in
+            [("/a.gif", true), ("/b/c.jpeg", true), (".jpg", true), ("/a.gif/", false), ("/a.GIF", false)]
+        {
+            assert_eq!(pictures.matches(path), expected, "{path}");
+        }
+        assert_eq!(pictures.to_string(), "*.gif|*.jpg|*.jpeg");
+        assert_eq!(ends(&[".gif"]), PathMatch::suffix(".gif").expect("an end"));
+        assert_eq!(ends(&["a.gif", ".gif", "b.gif", ".gif"]), ends(&[".gif"]));
+        assert_eq!(ends(&["a.gif", ".jpg", "f"]).to_string(), "*.jpg|*f");
+        assert_eq!(PathMatch::suffixes([]), Err(PathError::Count(0)));
+        assert_eq!(PathMatch::suffixes([".a"; 65]), Err(PathError::Count(65)));
+        assert!(PathMatch::suffixes([".a"; 64]).is_ok());
+        assert_eq!(PathMatch::suffixes([".a", "?"]), Err(PathError::NoPath { from_start: false }));
     }
 
     #[test]

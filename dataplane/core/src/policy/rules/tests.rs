@@ -54,12 +54,13 @@ fn all_ways() -> Vec<Conditions> {
     let path = |path: Result<PathMatch, PathError>| Some(path.expect("a path"));
     let names: [&dyn Fn(&mut Conditions); 3] =
         [&|_| {}, &|rule| rule.host = host("www.example.org"), &|rule| rule.host = host("*.org")];
-    let paths: [&dyn Fn(&mut Conditions); 6] = [
+    let paths: [&dyn Fn(&mut Conditions); 7] = [
         &|_| {},
         &|rule| rule.path = path(PathMatch::exact("/a/b.jpg")),
         &|rule| rule.path = path(PathMatch::prefix("/")),
         &|rule| rule.path = path(PathMatch::prefix("/a/b.jpg")),
         &|rule| rule.path = path(PathMatch::suffix(".jpg")),
+        &|rule| rule.path = path(PathMatch::suffixes([".css", ".jpg"])),
         &|rule| rule.path = path(PathMatch::regex("[b]")),
     ];
     let mut ways = Vec::new();

@@ -216,7 +216,7 @@ pub(crate) struct RawRule {
     pub(crate) host: Option<String>,
     pub(crate) path_exact: Option<String>,
     pub(crate) path_prefix: Option<String>,
-    pub(crate) path_suffix: Option<String>,
+    pub(crate) path_suffix: Option<OneOrMore<String>>,
     pub(crate) path_regex: Option<String>,
     pub(crate) method: Option<OneOrMore<String>>,
     pub(crate) client: Option<OneOrMore<String>>,

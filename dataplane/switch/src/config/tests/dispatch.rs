@@ -129,6 +129,7 @@ fn each_kind_of_condition_holds_for_what_it_is_about_and_not_for_the_rest() {
         ("path_regex = \"^/user/[0-9]+/\"", fits, other),
         ("path_exact = \"/user/42/photo.JPG\"", fits, other),
         ("path_suffix = \".JPG\"", fits, other),
+        ("path_suffix = [\".gif\", \".JPG\"]", fits, other),
         ("method = \"GET\"", fits, other),
         ("method = [\"HEAD\", \"GET\"]", fits, other),
         ("service = \"static\"", fits, other),
@@ -460,6 +461,14 @@ const BAD: &[(&str, &str)] = &[
     (
         "[[rule]]\npath_regex = \"^/a\"\npath_suffix = \".b\"\npool = \"one\"",
         "rule[0].path_regex = \"^/a\": a rule has one path condition, and this one has path_suffix already",
+    ),
+    (
+        "[[rule]]\npath_suffix = []\npool = \"one\"",
+        "rule[0].path_suffix = []: 1 to 64 ends of paths are needed, these are 0",
+    ),
+    (
+        "[[rule]]\npath_suffix = [\".gif\", \"?\"]\npool = \"one\"",
+        "rule[0].path_suffix = [\".gif\", \"?\"]: a path as it stands in requests is needed",
     ),
     (
         "[[rule]]\nmethod = \"get\"\npool = \"one\"",

@@ -28,6 +28,7 @@ use super::refused::Refused;
 use super::request::{BODY_BYTES_MAX, bad, json, nothing, numbers, pairs};
 use crate::control::capture::{self, Part};
 use crate::control::operate::Operations;
+use crate::control::reload::ConfigPart;
 use crate::control::shared::Shared;
 
 /// How many flows are listed where no limit is given.
@@ -63,6 +64,9 @@ pub(in crate::control) fn api(shared: &Arc<Shared>) -> Router {
         .route("/v1/config", get(configuration))
         .route("/v1/config/check", post(check))
         .route("/v1/config/apply", post(apply))
+        .route("/v1/config/{part}", get(part))
+        .route("/v1/config/{part}/check", post(check_part))
+        .route("/v1/config/{part}/apply", post(apply_part))
         .route("/v1/reload", post(reload))
         .route("/v1/route", get(route))
         .route("/v1/events", get(events))
@@ -141,6 +145,33 @@ async fn check(State(api): State<Api>, request: Request<Body>) -> Answer<Changes
 async fn apply(State(api): State<Api>, request: Request<Body>) -> Answer<Changes> {
     let text = configuration_text(request).await?;
     Ok(Json(api.operations.apply(&text.toml).await?))
+}
+
+async fn part(State(api): State<Api>, name: Name, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+    numbers(query.as_deref(), [])?;
+    long(api.operations.part(part_named(name)?).await?).await
+}
+
+async fn check_part(State(api): State<Api>, name: Name, request: Request<Body>) -> Answer<Changes> {
+    let part = part_named(name)?;
+    let text = configuration_text(request).await?;
+    Ok(Json(api.operations.check_part(part, &text.toml).await?))
+}
+
+async fn apply_part(State(api): State<Api>, name: Name, request: Request<Body>) -> Answer<Changes> {
+    let part = part_named(name)?;
+    let text = configuration_text(request).await?;
+    Ok(Json(api.operations.apply_part(part, &text.toml).await?))
+}
+
+/// Finds the part of the configuration that a path names.
+fn part_named(name: Name) -> Result<ConfigPart, Refused> {
+    let name = named(name)?;
+    ConfigPart::ALL.into_iter().find(|part| part.name() == name).ok_or_else(|| {
+        let known = ConfigPart::ALL.map(ConfigPart::name).join(", ");
+        let why = format!("the configuration has no part {name:?} that may stand alone; there are {known}");
+        Refused::new(StatusCode::NOT_FOUND, why)
+    })
 }
 
 async fn configuration_text(request: Request<Body>) -> Result<ConfigurationText, Refused> {

@@ -306,6 +306,68 @@ fn a_wrong_configuration_is_refused_whole_and_the_one_before_goes_on() {
 }
 
 #[test]
+fn rules_and_pools_are_replaced_on_their_own_and_nothing_else_changes() {
+    let mut world = World::start(USUAL);
+    let a = world.agent(1, "a", 11);
+    world.snapshot();
+    world.order(&Order::Drain("b".to_owned())).expect("known");
+    let rules = "[[rule]]\nvip = \"web\"\npath_prefix = \"/two/\"\npool = \"all\"\n\n\
+                 [[rule]]\nvip = \"web\"\npool = \"one\"\n";
+    let order = Order::Replace(ConfigPart::Rules, rules.to_owned());
+    let expected = ["2 rules at place 1 in place of 2"];
+    assert_eq!(world.live.consider(&order).expect("good").changes, expected);
+    assert_eq!(world.live.running().generation, 2, "only looked at");
+    let outcome = world.order(&order).expect("good");
+    assert_eq!((outcome.generation, outcome.changes.as_slice()), (3, &expected.map(str::to_owned)[..]));
+    let running = world.live.running();
+    // What was ordered before is still so, and who speaks for a backend speaks on.
+    assert!(running.to_toml().expect("written").contains("drain = true"));
+    assert!(world.roster.is_usable(a));
+    // What is shown is what was applied, and may be applied again.
+    assert_eq!(running.part_to_toml(ConfigPart::Rules).expect("written"), rules);
+    let pools = running.part_to_toml(ConfigPart::Pools).expect("written");
+    assert!(pools.starts_with("[[pool]]\nname = \"all\"\n") && !pools.contains("[[rule]]"), "{pools}");
+    let same = Order::Replace(ConfigPart::Pools, pools.clone());
+    assert_eq!(world.order(&same).expect("good").changes, [""; 0]);
+    let order = Order::Replace(ConfigPart::Pools, pools.replace("[\"a\", \"b\"]", "[\"b\", \"a\"]"));
+    let changes = world.order(&order).expect("good").changes;
+    assert_eq!(changes, ["pool \"all\": backends = [\"b\", \"a\"], was [\"a\", \"b\"]"]);
+}
+
+#[test]
+fn a_part_that_is_wrong_or_fits_nothing_is_refused_and_says_where() {
+    use ConfigPart::{Pools, Rules};
+    let mut world = World::start(USUAL);
+    world.agent(1, "a", 11);
+    for (part, text, told) in [
+        (Rules, "[[rule]]\npool = \"al\"\n", "rule[0].pool = \"al\": no [[pool]] has this name; there are"),
+        (Rules, "[[rule]]\npath = \"/\"\n", "rules: rule[0].path (line 2): unknown field `path`"),
+        (Rules, "[[rule]\n", "rules: line 1: `[[rule]`: "),
+        (Rules, "", "rules: rule: there is no [[rule]], and all rules would be taken out"),
+        (Rules, "rule = []\n", "rules: rule: there is no [[rule]], and all rules would be taken out"),
+        (Rules, "[[rule]]\npool = \"all\"\n[switch]\n", "rules: switch: only [[rule]] belongs here"),
+        (Rules, "[[pool]]\nname = \"x\"\n", "rules: pool: only [[rule]] belongs here"),
+        (Pools, "[[rule]]\npool = \"all\"\n", "pools: rule: only [[pool]] belongs here"),
+        // Rules need what is taken away.
+        (
+            Pools,
+            "[[pool]]\nname = \"one\"\nbackends = [\"a\"]\n",
+            "rule[1].pool = \"all\": no [[pool]] has this name",
+        ),
+        (
+            Pools,
+            "[[pool]]\nname = \"one\"\nbackends = [\"z\"]\n",
+            "pool[0].backends[0] = \"z\": no [[backend]]",
+        ),
+    ] {
+        let order = Order::Replace(part, text.to_owned());
+        let found = world.refuse(&order);
+        assert!(found.contains(told), "{text}: {found}");
+        assert_eq!(world.live.consider(&order).expect_err("as wrong").to_string(), found);
+    }
+}
+
+#[test]
 fn what_cannot_change_while_the_switch_runs_is_told_with_what_it_runs_with() {
     let mut world = World::start(USUAL);
     let text = whole(&world.directory, USUAL);
