@@ -154,8 +154,7 @@ def _unheard(lab, backend):
         lab.run("mgmt", [*port, "master", "mgmt"])
 
 
-@pytest.mark.parametrize("backend", ["backend2", ROUTED_BACKEND])
-@pytest.mark.parametrize("falls_silent", [_halted, _unheard])
+@pytest.mark.parametrize("falls_silent, backend", [(_halted, "backend2"), (_unheard, ROUTED_BACKEND)])
 def test_a_silent_backend_gets_no_new_connection_within_one_second(lab, falls_silent, backend):
     """Nobody tells the switch, and no connection closes: it must notice that nothing comes any more."""
     with lab.connect("client1") as old:

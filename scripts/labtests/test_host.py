@@ -239,21 +239,12 @@ def test_a_redirected_handoff_reaches_no_server(small_lab, with_agent, rules):
 
 
 @pytest.mark.parametrize("rules", REDIRECTED.values(), ids=REDIRECTED.keys())
-def test_check_finds_a_redirection_and_its_remedy(small_lab, with_agent, rules):
-    with_agent()
-    _served(small_lab)
-    small_lab.stop_agent(BACKEND)
-    with _firewall(small_lab, rules):
-        leave, no_leave = _checked(small_lab, f"a firewall rule may redirect {VIP}:80: nft inet fw chain prerouting")
-    assert "the agent does: " in leave and "notrack" in leave, leave
-    assert "remedy: exclude the VIP from the rule" in no_leave, no_leave
-    assert _agent(small_lab, "--check", check=False).returncode == 0
-
-
-@pytest.mark.parametrize("rules", REDIRECTED.values(), ids=REDIRECTED.keys())
-def test_a_redirection_is_mended_or_closes_the_backend(small_lab, with_agent, rules):
+def test_a_redirection_is_named_and_mended_or_closes_the_backend(small_lab, with_agent, rules):
     """What is not tracked is not translated: an agent that may change the host has the VIP not tracked."""
     with _firewall(small_lab, rules):
+        leave, no_leave = _checked(small_lab, f"a firewall rule may redirect {VIP}:80: nft inet fw chain prerouting")
+        assert "the agent does: " in leave and "notrack" in leave, leave
+        assert "remedy: exclude the VIP from the rule" in no_leave, no_leave
         with_agent()
         _served(small_lab)
         assert "notrack" in _host(small_lab)["firewall"] and get(small_lab, "/files/64k").status == 200
