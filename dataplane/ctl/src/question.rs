@@ -37,12 +37,15 @@ pub(crate) fn question(words: &RouteArguments) -> Result<RouteQuestion, WordsFau
 
 fn http(method: &str, url: &str, headers: &[String]) -> Result<RouteContent, WordsFault> {
     let (mut host, target) = host_and_target(url)?;
+    let mut is_host_given = false;
     let mut fields = Vec::new();
     for header in headers {
         let parts = header.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
         match parts {
-            Some((name, value)) if name.eq_ignore_ascii_case("host") => {
+            // In place of the URL's. A second one goes to the switch, which says what it makes of two.
+            Some((name, value)) if name.eq_ignore_ascii_case("host") && !is_host_given => {
                 host = Some(value.to_owned());
+                is_host_given = true;
             }
             Some((name, value)) if !name.is_empty() => fields.push((name.to_owned(), value.to_owned())),
             _ => return Err(WordsFault::Header(header.clone())),

@@ -40,7 +40,7 @@ use crate::dpdk::DpdkSettings;
 pub use faults::Fault;
 use faults::Findings;
 use fixed::Fixed;
-pub(crate) use names::LISTED_MAX;
+pub(crate) use names::{listed, there_are};
 pub(crate) use raw::{RawBackend, RawConfig, RawMember, RawRule, TextOr};
 pub(crate) use services::member_name;
 
@@ -105,7 +105,7 @@ pub enum ConfigError {
         text: String,
     },
     /// Nothing is wrong, but some of it cannot change while the switch runs.
-    #[error("{}", listed(file, faults))]
+    #[error("{}", as_text(file, faults))]
     Fixed {
         /// The configuration file.
         file: PathBuf,
@@ -113,7 +113,7 @@ pub enum ConfigError {
         faults: Vec<Fault>,
     },
     /// Values that are not allowed.
-    #[error("{}", listed(file, faults))]
+    #[error("{}", as_text(file, faults))]
     Faults {
         /// The configuration file.
         file: PathBuf,
@@ -122,7 +122,7 @@ pub enum ConfigError {
     },
 }
 
-fn listed(file: &Path, faults: &[Fault]) -> String {
+fn as_text(file: &Path, faults: &[Fault]) -> String {
     let lines: Vec<String> = faults.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
     lines.join("\n")
 }

@@ -7,7 +7,7 @@ use super::faults::{Findings, quoted};
 /// Longest name of a VIP, a backend, a pool or a class, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// How many names are listed where one is wanted that does not exist.
-pub(crate) const LISTED_MAX: usize = 16;
+const LISTED_MAX: usize = 16;
 
 /// The names of one section, in their order.
 #[derive(Debug)]
@@ -51,23 +51,26 @@ impl<'a> Names<'a> {
         if let Some(position) = self.positions.get(name) {
             return Some(*position);
         }
-        let mut listed: Vec<String> = self
-            .listed
-            .iter()
-            .filter(|name| !name.is_empty())
-            .take(LISTED_MAX)
-            .map(|name| quoted(name))
-            .collect();
-        if self.listed.len() > listed.len() {
-            listed.push(format!("{} more", self.listed.len() - listed.len()));
-        }
-        let there_are = match listed.as_slice() {
-            [] => "there is none at all".to_owned(),
-            listed => format!("there are {}", listed.join(", ")),
-        };
+        let there_are = there_are(self.listed.iter().copied());
         findings.fault(key, quoted(name), format!("no [[{}]] has this name; {there_are}", self.section));
         None
     }
+}
+
+/// Says which names there are, of which an operator might have meant one.
+pub(crate) fn there_are<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    listed(names).map_or_else(|| "there is none at all".to_owned(), |listed| format!("there are {listed}"))
+}
+
+/// Lists names, the first of them if they are many; `None` if there are none.
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut names = names.filter(|name| !name.is_empty());
+    let mut listed: Vec<String> = names.by_ref().take(LISTED_MAX).map(str::to_owned).collect();
+    let rest = names.count();
+    if rest > 0 {
+        listed.push(format!("{rest} more"));
+    }
+    (!listed.is_empty()).then(|| listed.join(", "))
 }
 
 /// Says of a section that stands any number of times how often it may.

@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::catalog::Catalog;
 use super::changes;
 use crate::config::{
-    self, Config, ConfigError, Fault, KeyFault, LISTED_MAX, RawBackend, RawConfig, RawMember, Sources, TextOr,
+    self, Config, ConfigError, Fault, KeyFault, RawBackend, RawConfig, RawMember, Sources, TextOr, there_are,
 };
 
 /// How a configuration that did not come from the file is called in errors.
@@ -344,7 +344,7 @@ fn changed(raw: &RawConfig, order: &Order) -> Result<RawConfig, OrderFault> {
 }
 
 fn named<'a>(raw: &'a mut RawConfig, name: &str) -> Result<&'a mut RawBackend, OrderFault> {
-    let known = listed(raw.backend.iter().filter_map(|backend| backend.name.as_deref()));
+    let known = there_are(raw.backend.iter().filter_map(|backend| backend.name.as_deref()));
     let found = raw.backend.iter_mut().find(|backend| backend.name.as_deref() == Some(name));
     found.ok_or_else(|| OrderFault::Unknown(format!("no backend is called {name:?}; {known}")))
 }
@@ -393,7 +393,7 @@ fn weigh(raw: &mut RawConfig, backend: &str, pool: &str, weight: u16) -> Result<
     named(raw, backend)?;
     let members = members(raw, pool)?;
     let Some(member) = members.iter_mut().find(|member| is_called(member, backend)) else {
-        let known = listed(members.iter().filter_map(config::member_name));
+        let known = there_are(members.iter().filter_map(config::member_name));
         return Err(OrderFault::Unknown(format!("backend {backend:?} is not in pool {pool:?}; {known}")));
     };
     *member = TextOr::Table(RawMember { name: Some(backend.to_owned()), weight: Some(weight.into()) });
@@ -401,7 +401,7 @@ fn weigh(raw: &mut RawConfig, backend: &str, pool: &str, weight: u16) -> Result<
 }
 
 fn members<'a>(raw: &'a mut RawConfig, name: &str) -> Result<&'a mut Vec<TextOr<RawMember>>, OrderFault> {
-    let known = listed(raw.pool.iter().filter_map(|pool| pool.name.as_deref()));
+    let known = there_are(raw.pool.iter().filter_map(|pool| pool.name.as_deref()));
     let found = raw.pool.iter_mut().find(|pool| pool.name.as_deref() == Some(name));
     let members = found.map(|pool| pool.backends.get_or_insert_default());
     members.ok_or_else(|| OrderFault::Unknown(format!("no pool is called {name:?}; {known}")))
@@ -409,18 +409,6 @@ fn members<'a>(raw: &'a mut RawConfig, name: &str) -> Result<&'a mut Vec<TextOr<
 
 fn is_called(member: &TextOr<RawMember>, name: &str) -> bool {
     config::member_name(member) == Some(name)
-}
-
-/// Lists names an operator might have meant.
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<&str> = names.collect();
-    match names.split_at_checked(LISTED_MAX) {
-        _ if names.is_empty() => "there is none at all".to_owned(),
-        Some((first, rest)) if !rest.is_empty() => {
-            format!("there are {} and {} more", first.join(", "), rest.len())
-        }
-        _ => format!("there are {}", names.join(", ")),
-    }
 }
 
 #[cfg(test)]

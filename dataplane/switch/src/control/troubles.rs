@@ -14,7 +14,7 @@ use super::answers::class_counts;
 use super::catalog::Catalog;
 use super::shared::Shared;
 use super::spells::{CALM, Spells, Turn};
-use crate::config::LISTED_MAX;
+use crate::config::listed;
 
 /// How often it is looked: between a report's growing old and its agent's being gone there are several looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -135,16 +135,7 @@ fn pools_of(catalog: &Catalog, class: ClassIndex) -> String {
             places.push(usize::from(pool.0));
         }
     }
-    let names: Vec<&str> =
-        places.iter().filter_map(|place| Some(catalog.pools.get(*place)?.name.as_str())).collect();
-    match names.split_at_checked(LISTED_MAX) {
-        Some((first, rest)) if !rest.is_empty() => {
-            format!("its rules lead to the pools {} and {} more", first.join(", "), rest.len())
-        }
-        _ => format!(
-            "its rules lead to {} {}",
-            if names.len() == 1 { "pool" } else { "the pools" },
-            names.join(", ")
-        ),
-    }
+    let names = places.iter().filter_map(|place| Some(catalog.pools.get(*place)?.name.as_str()));
+    let pools = if places.len() == 1 { "pool" } else { "the pools" };
+    format!("its rules lead to {pools} {}", listed(names).unwrap_or_default())
 }

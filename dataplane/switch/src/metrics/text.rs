@@ -189,11 +189,11 @@ fn classes(sample: &Sample, families: &mut Vec<MetricFamily>) {
 
 /// Name and meaning of what control counts and operators see among the counters, too.
 pub(crate) const NEWS_LOST: (&str, &str) =
-    ("news_lost", "Learned hardware addresses that did not reach another lcore.");
+    ("news_lost", "Learned hardware addresses that did not reach another lcore, once for each.");
 /// See [`NEWS_LOST`].
 pub(crate) const SESSIONS_LOST: (&str, &str) = (
     "sessions_lost",
-    "Learned TLS sessions that did not reach an lcore; their clients' next handshakes are full ones.",
+    "Learned TLS sessions that did not reach an lcore, once for each lcore; their clients' next handshakes are full ones.",
 );
 
 fn control(sample: &Sample, families: &mut Vec<MetricFamily>) {

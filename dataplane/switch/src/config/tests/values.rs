@@ -201,7 +201,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         (
             "backends = [\"backend3\"]",
             "backends = [\"backend9\"]",
-            "pool[1].backends[0] = \"backend9\": no [[backend]] has this name; there are \"backend1\", \"backend2\", \"backend3\"",
+            "pool[1].backends[0] = \"backend9\": no [[backend]] has this name; there are backend1, backend2, backend3",
         ),
         (
             "backends = [\"backend3\"]",
@@ -234,7 +234,7 @@ fn each_value_out_of_bounds_is_one_fault_naming_key_value_and_bounds() {
         (
             "path_suffix = \".mp4\"\npool = \"video\"",
             "path_suffix = \".mp4\"\npool = \"films\"",
-            "rule[2].pool = \"films\": no [[pool]] has this name; there are \"files\", \"video\"",
+            "rule[2].pool = \"films\": no [[pool]] has this name; there are files, video",
         ),
     ] {
         let told = faults(&changed(from, to));

@@ -291,7 +291,7 @@ fn a_wrong_configuration_is_refused_whole_and_the_one_before_goes_on() {
     assert_eq!(
         world.refuse(&order),
         "the configuration: backend[1].address = \"10.60.0.11\": backend \"a\" has this address already\n\
-         the configuration: rule[1].pool = \"al\": no [[pool]] has this name; there are \"all\", \"one\""
+         the configuration: rule[1].pool = \"al\": no [[pool]] has this name; there are all, one"
     );
     let file = world.directory.path().join("switch.toml");
     fs::write(&file, "[[vip]\n").expect("written");
