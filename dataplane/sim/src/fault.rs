@@ -44,31 +44,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What it is called among the counts of a world, where it is counted if connections were open when it came.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AgentGone(_) => "agent_gone",
-            Self::AgentBack(_) => "agent_back",
-            Self::BackendCut(_) => "backend_cut",
-            Self::BackendMended(_) => "backend_mended",
-            Self::PowerLost(_) => "power_lost",
-            Self::ListenerGone(_) => "listener_gone",
-            Self::ListenerBack(_) => "listener_back",
-            Self::QueueFull(_) => "queue_full",
-            Self::QueueDrained(_) => "queue_drained",
-            Self::SwitchKilled => "switch_killed",
-            Self::SwitchStarted(_) => "switch_started",
-            Self::SwitchStalled(_) => "switch_stalled",
-            Self::RulesChanged(_) => "rules_changed",
-            Self::KeyAdded => "key_added",
-            Self::KeyPromoted => "key_promoted",
-            Self::KeyRetired => "key_retired",
-            Self::ControlDelayed(_) => "control_delayed",
-            Self::ClockMisread(..) => "clock_misread",
-        }
-    }
-
     /// The backend that has the fault.
     #[must_use]
     pub const fn backend(self) -> Option<usize> {
@@ -85,6 +60,32 @@ impl Fault {
             | Self::ClockMisread(backend, _) => Some(backend),
             _ => None,
         }
+    }
+
+    /// Says whether it puts right what the other made wrong.
+    #[must_use]
+    pub fn ends(self, other: Self) -> bool {
+        match (other, self) {
+            (Self::AgentGone(one), Self::AgentBack(two))
+            | (Self::BackendCut(one), Self::BackendMended(two))
+            | (Self::ListenerGone(one), Self::ListenerBack(two))
+            | (Self::QueueFull(one), Self::QueueDrained(two)) => one == two,
+            (Self::SwitchKilled, Self::SwitchStarted(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Says whether something else puts right what it makes wrong. The others are over at once.
+    #[must_use]
+    pub const fn is_to_be_ended(self) -> bool {
+        matches!(
+            self,
+            Self::AgentGone(_)
+                | Self::BackendCut(_)
+                | Self::ListenerGone(_)
+                | Self::QueueFull(_)
+                | Self::SwitchKilled
+        )
     }
 
     /// Says whether connections on the backend may not outlive it.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use baton_sim::capture::SharedCapture;
+use baton_sim::oracle::Finding;
 use baton_sim::run::{self, Report};
 use baton_sim::scenario::{self, Scenario};
 use baton_sim::tally::Tally;
@@ -44,13 +45,19 @@ struct Arguments {
     /// Write what was run and found as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Take it for wrong if this counter moved: to find a world that shows something, with its capture. `--verbose` tells counters.
+    #[arg(long, value_name = "COUNTER")]
+    forbid: Option<String>,
+    /// Seconds between lines of progress on standard error; 5 on a terminal and 30 elsewhere if not given.
+    #[arg(long, value_name = "S")]
+    progress: Option<u64>,
     /// Say how the connections of each world ended, and what was counted.
     #[arg(long)]
     verbose: bool,
 }
 
-/// How often progress is told.
-const PROGRESS: Duration = Duration::from_secs(5);
+/// How often progress is told, on a terminal and elsewhere, in seconds.
+const PROGRESS_S: (u64, u64) = (5, 30);
 /// Findings that are told of a scenario; further ones are only counted.
 const TOLD_MAX: usize = 10;
 
@@ -151,6 +158,8 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
     let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (sender, reports) = mpsc::channel::<(u64, Report)>();
     let mut tally = Tally::default();
+    let usual = if std::io::stderr().is_terminal() { PROGRESS_S.0 } else { PROGRESS_S.1 };
+    let progress = Duration::from_secs(arguments.progress.unwrap_or(usual));
     let mut last_told = Instant::now();
     thread::scope(|scope| {
         for _ in 0..jobs {
@@ -162,7 +171,10 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
                         return;
                     }
                     let seed = arguments.seed.wrapping_add(at);
-                    let report = run::run(scenario, seed, None);
+                    let mut report = run::run(scenario, seed, None);
+                    if let Some(name) = &arguments.forbid {
+                        report.findings.extend(forbidden(&report, name));
+                    }
                     if sender.send((seed, report)).is_err() {
                         return;
                     }
@@ -175,7 +187,7 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
             if arguments.verbose {
                 println!("    seed {seed}: {:?} {:?}", report.outcomes, report.counts);
             }
-            if last_told.elapsed() >= PROGRESS && std::io::stderr().is_terminal() {
+            if last_told.elapsed() >= progress {
                 last_told = Instant::now();
                 eprintln!("simulate: {} {} of {} seeds", scenario.name, tally.seeds, arguments.count);
             }
@@ -188,6 +200,11 @@ fn run_all(scenario: &'static Scenario, arguments: &Arguments, deadline: Option<
         println!("    seed {seed}: simulate --scenario {} --seed {seed}; {}", scenario.name, path.display());
     }
     Ok(tally)
+}
+
+fn forbidden(report: &Report, name: &str) -> Option<Finding> {
+    let count = report.counts.get(name).copied().filter(|count| *count > 0)?;
+    Some(Finding::Forbidden(format!("{name} is {count}")))
 }
 
 /// Runs the very same world once more and keeps its frames, also those in front of a panic.

@@ -11,7 +11,12 @@ use crate::backend::server::{Ran, Server};
 use crate::client::script::Ending;
 use crate::client::{Client, Outcome};
 use crate::control;
+use crate::fault::Fault;
 use crate::world::{START, World};
+
+/// How long after the last fault all is as it was: reports that were delayed most have come, and so have later ones, and whoever
+/// lost its memory takes handoffs again.
+pub const SETTLING: Micros = Micros::from_secs(7);
 
 /// What may become of connections in a scenario beside being complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +30,9 @@ pub struct Tolerance {
     pub smoltcp_may_stop: bool,
     /// The switch may answer 408 to heads that are not finished in time.
     pub unfinished: bool,
+    /// What goes wrong lasts as long as the world, by design: all of this goes for connections too that were opened after the last
+    /// fault. Without it, these must be answered whole.
+    pub lasts: bool,
 }
 
 /// Which connections need not end well.
@@ -33,9 +41,10 @@ pub enum Losses {
     /// None.
     #[default]
     None,
-    /// Those that no server had yet, and those whose server had a fault that ends connections.
+    /// Those whose server had a fault that ends connections while it had them. Those that no server had, if the switch died
+    /// meanwhile, or a backend that they may have been sent to had such a fault.
     Fatal,
-    /// Those that no server had yet, and those whose server had any fault.
+    /// The same, whatever the fault.
     Any,
 }
 
@@ -70,6 +79,8 @@ pub enum Finding {
     WrongReset(String),
     /// Something was left when everything was over.
     Leak(String),
+    /// A counter moved that was not to, says who started the run.
+    Forbidden(String),
     /// A frame was too long for its cable.
     TooLong(String),
     /// Frames went round the lcores without end.
@@ -89,6 +100,7 @@ impl fmt::Display for Finding {
             Self::NoEnd(detail) => ("a connection did not end", detail),
             Self::WrongReset(detail) => ("the switch reset a connection that was well", detail),
             Self::Leak(detail) => ("something was left", detail),
+            Self::Forbidden(detail) => ("a forbidden counter moved", detail),
             Self::TooLong(detail) => ("a frame was too long", detail),
             Self::Circle(detail) => ("a frame went round the lcores", detail),
             Self::Panic(detail) => ("a panic", detail),
@@ -119,6 +131,7 @@ pub fn judge(world: &World, tolerance: &Tolerance) -> Vec<Finding> {
             .filter(|served| served.created >= client.script.start)
             .collect();
         judge_bytes(client, &own, &mut findings);
+        judge_whole(client, &own, &mut findings);
         judge_end(world, client, &own, tolerance, &mut findings);
         judge_way(world, client, &own, &mut findings);
     }
@@ -201,6 +214,30 @@ fn judge_bytes(client: &Client, own: &[&Served<'_>], findings: &mut Vec<Finding>
     findings.push(Finding::ReadOtherBytes(format!("{}, {} bytes", name(client), client.read.len())));
 }
 
+/// Whoever has its answers was read to the end by who gave them: not a byte is missing on either side.
+fn judge_whole(client: &Client, own: &[&Served<'_>], findings: &mut Vec<Finding>) {
+    if client.outcome != Some(Outcome::Complete) || client.script.ending == Ending::Nothing {
+        return;
+    }
+    // Who aborts leaves in the middle of its last answer, but only after its last request.
+    let leaves_early = matches!(client.script.ending, Ending::Abort(_));
+    let is_whole = |server: &Server| {
+        server.read == client.written && (leaves_early || server.written.len() == client.read.len())
+    };
+    // Other bytes than any server's are a finding already.
+    let mut answered = own.iter().filter(|served| served.server.written.starts_with(&client.read)).peekable();
+    let Some(first) = answered.peek() else { return };
+    let (read, written) = (first.server.read.len(), first.server.written.len());
+    if !answered.any(|served| is_whole(served.server)) {
+        findings.push(Finding::ServedOtherBytes(format!(
+            "{}: complete with {} bytes written and {} read, of which its server read {read} and wrote {written}",
+            name(client),
+            client.written.len(),
+            client.read.len(),
+        )));
+    }
+}
+
 fn judge_end(
     world: &World,
     client: &Client,
@@ -212,11 +249,7 @@ fn judge_end(
         findings.push(Finding::NoEnd(format!("{}, {:?}", name(client), client.state())));
         return;
     };
-    let is_explained = match tolerance.losses {
-        Losses::None => false,
-        Losses::Fatal => own.iter().all(|served| world.has_had_fatal_fault(served.backend)),
-        Losses::Any => own.iter().all(|served| world.has_had_fault(served.backend)),
-    };
+    let is_calm = !tolerance.lasts && client.script.start > world.calm_since().plus(SETTLING);
     let may_be_refused = match tolerance.refusals {
         Refusals::None => false,
         Refusals::OfFaulty => {
@@ -226,11 +259,14 @@ fn judge_end(
     };
     let is_fine = match outcome {
         Outcome::Complete => true,
+        _ if is_calm => false,
         Outcome::Refused(503) => may_be_refused,
         Outcome::Refused(408) => tolerance.unfinished,
         Outcome::Refused(_) => false,
         Outcome::TimedOut if tolerance.smoltcp_may_stop && !own.is_empty() => true,
-        Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => is_explained,
+        Outcome::Reset | Outcome::TimedOut | Outcome::CutShort => {
+            is_loss_explained(world, client, own, tolerance)
+        }
     };
     if !is_fine {
         let ended = client.ended.unwrap_or(world.now).since(START);
@@ -247,6 +283,31 @@ fn judge_end(
     if is_whole && own.is_empty() {
         findings.push(Finding::WrongEnd(format!("{}: complete, but nobody served it", name(client))));
     }
+}
+
+/// Says whether something that went wrong while a connection was there explains that it ended without its answers.
+fn is_loss_explained(world: &World, client: &Client, own: &[&Served<'_>], tolerance: &Tolerance) -> bool {
+    let is_fatal = |fault: Fault| match tolerance.losses {
+        Losses::None => false,
+        Losses::Fatal => fault.may_end_connections(),
+        Losses::Any => true,
+    };
+    if tolerance.losses == Losses::None {
+        return false;
+    }
+    let (begin, end) = (client.script.start, client.ended.unwrap_or(world.now));
+    if own.is_empty() {
+        let ways = allowed_backends(world, client, end);
+        return tolerance.lasts
+            || world.suffered(begin, end, |fault| fault == Fault::SwitchKilled)
+            || ways.iter().any(|backend| {
+                world.suffered(begin, end, |fault| fault.backend() == Some(*backend) && is_fatal(fault))
+            });
+    }
+    own.iter().all(|served| {
+        world
+            .suffered(served.created, end, |fault| fault.backend() == Some(served.backend) && is_fatal(fault))
+    })
 }
 
 /// Each connection is dispatched by its first request, under rules that were in force while it was.

@@ -46,7 +46,7 @@ impl Tally {
     pub fn take(&mut self, scenario: &Scenario, seed: u64, report: &Report) {
         self.seeds += 1;
         self.fired += u64::from(report.evidence.contains(&true));
-        for (name, is_there) in scenario.evidence.iter().zip(&report.evidence) {
+        for ((name, _), is_there) in scenario.evidence.iter().zip(&report.evidence) {
             *self.evidence.entry((*name).to_owned()).or_default() += u64::from(*is_there);
         }
         self.events += report.events;
@@ -86,9 +86,14 @@ impl Tally {
                 self.connections, scenario.complete_percent
             ));
         }
-        let unseen = self.evidence.iter().filter(|(_, count)| **count == 0);
-        let unseen: Vec<String> = unseen.map(|(name, _)| format!("no world shows {name}")).collect();
-        self.findings.extend(unseen);
+        for (name, percent) in scenario.evidence {
+            let shown = self.evidence.get(*name).copied().unwrap_or(0);
+            if shown == 0 || shown * 100 < self.seeds * percent {
+                let seeds = self.seeds;
+                self.findings
+                    .push(format!("{shown} of {seeds} worlds show {name}: {percent} in a hundred should"));
+            }
+        }
     }
 }
 
@@ -127,10 +132,31 @@ mod tests {
     fn a_batch_must_show_its_faults_and_serve_most_connections() {
         assert_eq!(batch("storm", &[Outcome::Complete], true), Vec::<String>::new());
         let unseen = batch("storm", &[Outcome::Complete], false);
-        assert!(unseen.iter().all(|finding| finding.starts_with("no world shows link_")), "{unseen:?}");
+        assert!(unseen.iter().all(|finding| finding.starts_with("0 of 50 worlds show link_")), "{unseen:?}");
         assert_eq!(unseen.len(), 4);
         let refused = batch("agent-gone", &[Outcome::Refused(503), Outcome::Complete], true);
         assert_eq!(refused, ["only 50 of 100 connections were answered whole: 85 in a hundred should be"]);
+    }
+
+    #[test]
+    fn a_fault_that_hardly_ever_has_an_effect_is_not_enough() {
+        let scenario = scenario::named("key-rotation").expect("a scenario of that name");
+        let judged = |firing: u64| {
+            let mut tally = Tally::default();
+            for seed in 0..BATCH_SEEDS {
+                let mut evidence = vec![true; scenario.evidence.len()];
+                evidence[0] = seed < firing;
+                let outcomes = vec![Outcome::Complete];
+                tally.take(scenario, seed, &Report { outcomes, evidence, ..Report::default() });
+            }
+            tally.judge(scenario);
+            tally.findings
+        };
+        assert_eq!(judged(13), Vec::<String>::new(), "a quarter of 50, rounded up");
+        assert_eq!(
+            judged(12),
+            ["12 of 50 worlds show world_served_under_old_cookie: 25 in a hundred should"]
+        );
     }
 
     #[test]

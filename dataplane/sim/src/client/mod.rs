@@ -37,6 +37,8 @@ pub struct Client {
     pub written: Vec<u8>,
     /// All bytes read.
     pub read: Vec<u8>,
+    /// When its handshake was over.
+    pub connected: Option<Micros>,
     /// When its first byte of a request was written.
     pub first_written: Option<Micros>,
     /// How it ended.
@@ -50,7 +52,6 @@ pub struct Client {
     at: usize,
     /// Where in `read` its answer begins.
     answer_begin: usize,
-    was_connected: bool,
     has_closed: bool,
     next: Option<Micros>,
 }
@@ -81,6 +82,7 @@ impl Client {
             stack,
             written: Vec::new(),
             read: Vec::new(),
+            connected: None,
             first_written: None,
             outcome: None,
             ended: None,
@@ -88,7 +90,6 @@ impl Client {
             write_due: None,
             at: 0,
             answer_begin: 0,
-            was_connected: false,
             has_closed: false,
             next: Some(now),
             script,
@@ -130,17 +131,17 @@ impl Client {
     fn follow(&mut self, now: Micros) {
         read_all(self.stack.socket(), &mut self.read);
         let state = self.stack.state();
-        if !self.was_connected {
+        if self.connected.is_none() {
             match state {
                 tcp::State::Established | tcp::State::CloseWait => {
-                    self.was_connected = true;
+                    self.connected = Some(now);
                     self.begin(self.script.pause, now);
                 }
                 tcp::State::Closed => self.end(self.ending_without_answer(now), now),
                 _ => {}
             }
         }
-        if self.was_connected && self.outcome.is_none() {
+        if self.connected.is_some() && self.outcome.is_none() {
             self.write(now);
             self.judge(now);
         }

@@ -11,7 +11,7 @@ use baton_weather::{Chance, Conditions};
 use handoff_proto::Micros;
 
 use crate::chances::Chances;
-use crate::oracle::Tolerance;
+use crate::oracle::{SETTLING, Tolerance};
 use crate::world::Plan;
 
 /// The stream of chances that plans are drawn from.
@@ -29,9 +29,9 @@ pub struct Scenario {
     pub about: &'static str,
     /// Adds what makes it one to an ordinary plan.
     shape: fn(&mut Plan, &mut Chances),
-    /// Counters that show that what it is about has happened: each must have moved in some world of a batch, and a world in which
-    /// none has does not count as one of the scenario.
-    pub evidence: &'static [&'static str],
+    /// Counters that show what it is about to have had an effect, each with in how many worlds of a hundred it must have moved, at
+    /// least. A world in which none has does not count as one of the scenario.
+    pub evidence: &'static [(&'static str, u64)],
     /// What may become of a connection.
     pub tolerance: Tolerance,
     /// How many connections of a batch, in a hundred, must have been answered whole all the same.
@@ -54,13 +54,28 @@ impl Scenario {
         let mut chances = Chances::new(seed, STREAM_PLAN);
         let mut plan = ordinary(&mut chances);
         (self.shape)(&mut plan, &mut chances);
+        if !self.tolerance.lasts && !plan.faults.is_empty() {
+            afterwards(&mut plan, &mut chances);
+        }
         plan
     }
 
     /// Says of each piece of evidence whether it is there.
     #[must_use]
     pub fn evidence_in(&self, counts: &Counts) -> Vec<bool> {
-        self.evidence.iter().map(|name| counts.get(*name).is_some_and(|count| *count > 0)).collect()
+        self.evidence.iter().map(|(name, _)| counts.get(*name).is_some_and(|count| *count > 0)).collect()
+    }
+}
+
+/// Adds connections that are opened when all faults are over, and must find everything as it was.
+fn afterwards(plan: &mut Plan, chances: &mut Chances) {
+    let last = plan.faults.iter().map(|timed| timed.at).max().unwrap_or(Micros(0));
+    let (first, hosts) = (plan.conversations.len() as u64, plan.client_mtus.len());
+    for number in first..first + chances.between(2, 3) {
+        let mut script = traffic::conversation(number, hosts, chances);
+        // Later than the oracle begins to count it among those.
+        script.start = last.plus(SETTLING).plus(chances.span(Micros(1), Micros::from_secs(2)));
+        plan.conversations.push(script);
     }
 }
 

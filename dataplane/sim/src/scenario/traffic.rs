@@ -15,7 +15,8 @@ pub(super) fn conversations(count: u64, hosts: usize, chances: &mut Chances) -> 
     (0..count).map(|number| conversation(number, hosts, chances)).collect()
 }
 
-fn conversation(number: u64, hosts: usize, chances: &mut Chances) -> Conversation {
+/// Draws one.
+pub(super) fn conversation(number: u64, hosts: usize, chances: &mut Chances) -> Conversation {
     let ending = chances.pick(&[
         Ending::ClientCloses,
         Ending::ClientCloses,

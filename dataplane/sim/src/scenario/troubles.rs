@@ -17,14 +17,20 @@ use crate::oracle::{Losses, Refusals, Tolerance};
 use crate::scenario::{Scenario, chance, traffic};
 use crate::world::{Plan, Replays};
 
-const NONE: Tolerance =
-    Tolerance { losses: Losses::None, refusals: Refusals::None, smoltcp_may_stop: false, unfinished: false };
+const NONE: Tolerance = Tolerance {
+    losses: Losses::None,
+    refusals: Refusals::None,
+    smoltcp_may_stop: false,
+    unfinished: false,
+    lasts: false,
+};
 const REFUSALS: Tolerance = Tolerance { refusals: Refusals::OfFaulty, ..NONE };
 const LOSSES: Tolerance = Tolerance {
     losses: Losses::Fatal,
     refusals: Refusals::OfFaulty,
     smoltcp_may_stop: false,
     unfinished: false,
+    lasts: false,
 };
 
 pub(super) const ALL: &[Scenario] = &[
@@ -32,7 +38,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "calm",
         about: "nothing goes wrong",
         shape: |_, _| {},
-        evidence: &["switch_handoffs"],
+        evidence: &[("switch_handoffs", 100)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -40,23 +46,30 @@ pub(super) const ALL: &[Scenario] = &[
         name: "storm",
         about: "frames are lost, doubled, overtaken and corrupted on every cable",
         shape: storm,
-        evidence: &["link_lost", "link_duplicated", "link_reordered", "link_corrupted"],
-        tolerance: Tolerance { smoltcp_may_stop: true, unfinished: true, ..NONE },
+        evidence: &[
+            ("link_lost", 90),
+            ("link_duplicated", 90),
+            ("link_reordered", 90),
+            ("link_corrupted", 90),
+        ],
+        // Weather never ends.
+        tolerance: Tolerance { smoltcp_may_stop: true, unfinished: true, lasts: true, ..NONE },
         complete_percent: 98,
     },
     Scenario {
         name: "pieces",
         about: "clients write their requests in small pieces, over a lossy path",
         shape: pieces,
-        evidence: &["switch_heads_held", "switch_held_repeated"],
-        tolerance: Tolerance { smoltcp_may_stop: true, unfinished: true, ..NONE },
+        evidence: &[("switch_heads_held", 90), ("switch_held_repeated", 8)],
+        // Weather never ends.
+        tolerance: Tolerance { smoltcp_may_stop: true, unfinished: true, lasts: true, ..NONE },
         complete_percent: 95,
     },
     Scenario {
         name: "reuse",
         about: "clients open connections from few ports again and again",
         shape: reuse,
-        evidence: &["switch_flows_replaced", "backend_healed"],
+        evidence: &[("switch_flows_replaced", 90), ("backend_healed", 45)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -64,15 +77,15 @@ pub(super) const ALL: &[Scenario] = &[
         name: "agent-gone",
         about: "agents die and come back; what they loaded stays at work",
         shape: agent_gone,
-        evidence: &["world_agent_gone", "world_usability_lost"],
+        evidence: &[("world_answered_without_agent", 25), ("world_usability_lost", 85)],
         tolerance: REFUSALS,
         complete_percent: 85,
     },
     Scenario {
         name: "backend-cut",
         about: "the cable of a backend is cut and mended, or the backend loses power",
-        shape: backend_cut,
-        evidence: &["link_cut", "world_power_lost"],
+        shape: cut_off,
+        evidence: &[("link_cut", 45), ("world_sockets_lost", 9)],
         tolerance: LOSSES,
         complete_percent: 90,
     },
@@ -80,7 +93,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "listener-refuses",
         about: "servers stop listening or accepting: handoffs are refused and go elsewhere",
         shape: listener_refuses,
-        evidence: &["backend_refused", "switch_handoffs_retried"],
+        evidence: &[("backend_refused", 70), ("switch_handoffs_retried", 50)],
         tolerance: REFUSALS,
         complete_percent: 35,
     },
@@ -88,7 +101,11 @@ pub(super) const ALL: &[Scenario] = &[
         name: "switch-restart",
         about: "the switch is killed and started again, its clock having jumped ahead",
         shape: switch_restart,
-        evidence: &["switch_flows_adopted", "world_switch_killed"],
+        evidence: &[
+            ("switch_flows_adopted", 35),
+            ("world_flows_lost", 70),
+            ("world_served_after_restart", 90),
+        ],
         // What was acknowledged of an unfinished head is lost with the switch (docs/LIMITS.md).
         tolerance: LOSSES,
         complete_percent: 99,
@@ -97,7 +114,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "policy-change",
         about: "other rules come into force again and again",
         shape: policy_change,
-        evidence: &["world_rules_changed"],
+        evidence: &[("world_served_by_new_rules", 70)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -105,7 +122,12 @@ pub(super) const ALL: &[Scenario] = &[
         name: "policies",
         about: "any of the policies chooses; agents fall silent and come back, queues fill, rules change",
         shape: policies,
-        evidence: &["switch_stale_reports", "world_usability_lost", "backend_refused", "world_rules_changed"],
+        evidence: &[
+            ("switch_stale_reports", 2),
+            ("world_usability_lost", 45),
+            ("backend_refused", 4),
+            ("world_served_by_new_rules", 70),
+        ],
         // A pool may have lost its backends under rules that are no longer in force when its client hears of it.
         tolerance: Tolerance { refusals: Refusals::Any, ..NONE },
         complete_percent: 80,
@@ -114,7 +136,11 @@ pub(super) const ALL: &[Scenario] = &[
         name: "key-rotation",
         about: "keys of cookies and tags are rotated",
         shape: key_rotation,
-        evidence: &["world_key_added", "world_key_promoted"],
+        evidence: &[
+            ("world_served_under_old_cookie", 25),
+            ("world_served_under_new_cookie", 90),
+            ("world_served_without_old_key", 90),
+        ],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -123,19 +149,20 @@ pub(super) const ALL: &[Scenario] = &[
         about: "the flow table and the places for heads are far too small",
         shape: table_full,
         evidence: &[
-            "switch_drop_table_full",
-            "switch_flows_evicted",
-            "switch_drop_holds_full",
-            "switch_holds_evicted",
+            ("switch_drop_table_full", 90),
+            ("switch_flows_evicted", 80),
+            ("switch_drop_holds_full", 22),
+            ("switch_holds_evicted", 5),
         ],
-        tolerance: Tolerance { unfinished: true, ..LOSSES },
+        // A table stays as small as it is.
+        tolerance: Tolerance { unfinished: true, lasts: true, ..LOSSES },
         complete_percent: 40,
     },
     Scenario {
         name: "control-delayed",
         about: "what agents and switch say to each other comes late",
         shape: control_delayed,
-        evidence: &["world_control_delayed", "backend_refused"],
+        evidence: &[("world_reports_outdated", 90), ("backend_refused", 6)],
         tolerance: Tolerance { refusals: Refusals::Any, ..NONE },
         complete_percent: 75,
     },
@@ -143,7 +170,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "clock-jump",
         about: "agents are wrong about the switch's clock, which may leap by an hour between two lives of it",
         shape: clock_jump,
-        evidence: &["backend_stale", "backend_future", "world_switch_started"],
+        evidence: &[("backend_stale", 20), ("backend_future", 25), ("world_served_after_restart", 20)],
         tolerance: Tolerance { refusals: Refusals::Any, ..LOSSES },
         complete_percent: 90,
     },
@@ -151,7 +178,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "forgotten",
         about: "the switch forgets flows of quiet clients, and has to find their servers again",
         shape: forgotten,
-        evidence: &["switch_flows_adopted"],
+        evidence: &[("switch_flows_adopted", 90)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -159,7 +186,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "replays",
         about: "messages between switch and backends come again, up to a minute later",
         shape: replays,
-        evidence: &["world_frames_replayed", "backend_stale"],
+        evidence: &[("world_frames_replayed", 90), ("backend_stale", 20)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -167,7 +194,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "forgeries",
         about: "a stranger makes up segments of every kind in the clients' names, without knowing their numbers",
         shape: forgeries,
-        evidence: &["world_segments_forged", "switch_fins_unbelieved"],
+        evidence: &[("world_segments_forged", 90), ("switch_fins_unbelieved", 90)],
         tolerance: NONE,
         complete_percent: 100,
     },
@@ -175,20 +202,30 @@ pub(super) const ALL: &[Scenario] = &[
         name: "stalls",
         about: "the switch stands still now and then, and often has no buffer for what it wants to send",
         shape: stalls,
-        evidence: &["world_switch_stalled", "switch_transmit_failed"],
-        tolerance: Tolerance { unfinished: true, ..REFUSALS },
+        evidence: &[("world_frames_waited", 55), ("switch_transmit_failed", 55)],
+        // Buffers are lacking to the end.
+        tolerance: Tolerance { unfinished: true, lasts: true, ..REFUSALS },
         complete_percent: 90,
     },
     Scenario {
         name: "everything",
         about: "several of these at once",
         shape: everything,
-        evidence: &["world_faults", "link_lost", "switch_heads_held"],
+        evidence: &[
+            ("link_lost", 35),
+            ("switch_heads_held", 80),
+            ("backend_refused", 10),
+            ("world_flows_lost", 15),
+            ("world_usability_lost", 45),
+            ("world_frames_replayed", 12),
+        ],
         tolerance: Tolerance {
             losses: Losses::Any,
             refusals: Refusals::Any,
             smoltcp_may_stop: true,
             unfinished: true,
+            // It may have drawn weather, and that never ends.
+            lasts: true,
         },
         complete_percent: 70,
     },
@@ -279,6 +316,15 @@ fn backend_cut(plan: &mut Plan, chances: &mut Chances) {
         push(plan, end, Fault::BackendMended(backend));
     } else {
         push(plan, begin, Fault::PowerLost(backend));
+    }
+}
+
+/// As above, and the connections have been there for a while by then: some are being served.
+fn cut_off(plan: &mut Plan, chances: &mut Chances) {
+    backend_cut(plan, chances);
+    for script in plan.conversations.iter_mut().filter(|script| script.number % 2 == 0) {
+        let earlier = Micros::from_millis(60 * (1 + script.number / 2));
+        script.start = Micros(script.start.0.saturating_sub(earlier.0));
     }
 }
 

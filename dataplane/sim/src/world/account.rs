@@ -6,9 +6,15 @@ use handoff_proto::Micros;
 
 use super::{Appointment, START, World, WrongReset};
 use crate::addresses;
+use crate::backend::server::Server;
+use crate::client::Client;
+use crate::control;
 use crate::fault::Fault;
 use crate::machine::Machine;
 use crate::packet::{self, Segment};
+
+/// How long after a cable was mended the switch may still act on what it could not learn meanwhile.
+const AFTER_A_CUT: Micros = Micros::from_secs(3);
 
 impl World {
     /// A connection whose client has read bytes of a server that still has it is none of the switch's to end.
@@ -19,7 +25,9 @@ impl World {
         }
         let tuple = segment.tuple_from_vip();
         let is_served = self.backends.iter().enumerate().any(|(number, backend)| {
-            !self.has_had_fatal_fault(number)
+            // What lost its power has its sockets no more: only a cable can be cut in front of a socket that is well.
+            let since = Micros(self.now.0.saturating_sub(AFTER_A_CUT.0));
+            !self.suffered(since, self.now, |fault| fault == Fault::BackendCut(number))
                 && backend.socket(&tuple).is_some_and(|socket| !socket.server().written.is_empty())
         });
         let host = addresses::client_of(segment.destination.0);
@@ -39,14 +47,19 @@ impl World {
         *self.happened.entry(what).or_default() += 1;
     }
 
-    pub(super) fn has_open_connections(&self) -> bool {
-        self.clients.values().any(|client| client.outcome.is_none())
-    }
-
-    /// Says whether a fault that ends connections has met a backend by now.
+    /// Says whether a fault was there at any time between two: from when it came to when it was put right.
     #[must_use]
-    pub fn has_had_fatal_fault(&self, backend: usize) -> bool {
-        self.has_happened(|fault| fault.backend() == Some(backend) && fault.may_end_connections())
+    pub fn suffered(&self, from: Micros, to: Micros, is_meant: impl Fn(Fault) -> bool) -> bool {
+        let faults = &self.plan.faults;
+        faults.iter().filter(|timed| is_meant(timed.fault)).any(|timed| {
+            let ends = faults.iter().filter(|end| end.at >= timed.at && end.fault.ends(timed.fault));
+            let end = if timed.fault.is_to_be_ended() {
+                ends.map(|end| START.plus(end.at)).min().unwrap_or(Micros(u64::MAX))
+            } else {
+                START.plus(timed.at)
+            };
+            START.plus(timed.at) <= to && end >= from
+        })
     }
 
     /// Says whether a backend has lost power by now.
@@ -125,6 +138,65 @@ impl World {
         self.past_circles + self.machine.as_ref().map_or(0, |machine| machine.circles)
     }
 
+    /// What came of faults that only show in who was served when and where.
+    fn effects(&self) -> [(&'static str, u64); 5] {
+        let [
+            mut by_new_rules,
+            mut under_old_cookie,
+            mut under_new_cookie,
+            mut without_old_key,
+            mut after_start,
+        ] = [0; 5];
+        let promoted = self.last(|fault| fault == Fault::KeyPromoted);
+        let retired = self.last(|fault| fault == Fault::KeyRetired);
+        let started = self.last(|fault| matches!(fault, Fault::SwitchStarted(_)));
+        for (backend, created, server) in self.served() {
+            // Whose request this was, the request itself says.
+            let asked = server.ran.first().map(|ran| ran.connection);
+            let Some(client) = self.clients.values().find(|client| Some(client.script.number) == asked)
+            else {
+                continue;
+            };
+            let is_after = |fault: Option<Micros>| fault.is_some_and(|at| created > at);
+            by_new_rules += u64::from(self.is_new_way(client, backend, created));
+            let connected = client.connected.unwrap_or(created);
+            under_old_cookie += u64::from(is_after(promoted) && promoted.is_some_and(|at| connected < at));
+            under_new_cookie += u64::from(promoted.is_some_and(|at| client.script.start > at));
+            without_old_key += u64::from(is_after(retired));
+            after_start += u64::from(started.is_some_and(|at| client.script.start > at));
+        }
+        [
+            ("served_by_new_rules", by_new_rules),
+            ("served_under_old_cookie", under_old_cookie),
+            ("served_under_new_cookie", under_new_cookie),
+            ("served_without_old_key", without_old_key),
+            ("served_after_restart", after_start),
+        ]
+    }
+
+    fn last(&self, is_meant: impl Fn(Fault) -> bool) -> Option<Micros> {
+        let meant = self.plan.faults.iter().filter(|timed| is_meant(timed.fault));
+        meant.map(|timed| START.plus(timed.at)).max().filter(|at| *at <= self.now)
+    }
+
+    /// Says whether the rules in force sent a connection where those before them would not have.
+    fn is_new_way(&self, client: &Client, backend: usize, created: Micros) -> bool {
+        let Some(request) = client.script.requests.first() else { return false };
+        let path = request.path(client.script.number, 0);
+        let Some(now) = self.in_force.iter().rposition(|rules| rules.since <= created) else { return false };
+        let leads = |at: usize| control::backends_for(self.in_force[at].rules, &path).contains(&backend);
+        now > 0 && leads(now) && !leads(now - 1)
+    }
+
+    /// Everything that any server of the world did: at which backend, since when.
+    fn served(&self) -> impl Iterator<Item = (usize, Micros, &Server)> {
+        self.backends.iter().enumerate().flat_map(|(number, backend)| {
+            let ended = backend.ended.iter().map(|ended| (ended.created, &ended.server));
+            let present = backend.sockets().map(|(_, socket)| (socket.created(), socket.server()));
+            ended.chain(present).map(move |(created, server)| (number, created, server))
+        })
+    }
+
     /// What all lives of the switch, the backends and the cables counted, by name.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<String, u64> {
@@ -136,6 +208,9 @@ impl World {
         }
         for (name, count) in &self.happened {
             *counts.entry(format!("world_{name}")).or_default() += count;
+        }
+        for (name, count) in self.effects() {
+            counts.insert(format!("world_{name}"), count);
         }
         for backend in &self.backends {
             for (name, count) in &backend.counts {
@@ -164,10 +239,13 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use handoff_proto::Micros;
     use smoltcp::wire::{TcpControl, TcpRepr};
 
+    use super::START;
     use crate::addresses::{self, mac};
     use crate::client::script::Ending;
+    use crate::fault::{Fault, Timed};
     use crate::packet;
     use crate::scenario;
     use crate::world::World;
@@ -203,13 +281,46 @@ mod tests {
                     .then_some((client.script.host, client.script.port))
             })
         };
-        assert!(world.run_until(super::START.plus(handoff_proto::Micros::from_secs(60)), |world| {
-            is_reading(world).is_some()
-        }));
+        assert!(world.run_until(START.plus(Micros::from_secs(60)), |world| { is_reading(world).is_some() }));
         let (host, port) = is_reading(&world).expect("just seen");
         world.judge_reset(&reset(host, port + 1));
         assert!(world.wrong_resets.is_empty(), "nobody is there");
         world.judge_reset(&reset(host, port));
         assert_eq!(world.wrong_resets.len(), 1);
+
+        world.now = world.now.plus(Micros::from_secs(60));
+        // A cut that has been mended for long excuses nothing; one that is there does.
+        let cut_until = |world: &mut World, end: u64| {
+            let ago = |at: u64| Micros((world.now.since(START).0).saturating_sub(at));
+            let faults = (0..addresses::BACKEND_COUNT).flat_map(|backend| {
+                [
+                    Timed { at: Micros(0), fault: Fault::BackendCut(backend) },
+                    Timed { at: ago(end), fault: Fault::BackendMended(backend) },
+                ]
+            });
+            world.plan.faults = faults.collect();
+            world.judge_reset(&reset(host, port));
+            world.wrong_resets.len()
+        };
+        assert_eq!(cut_until(&mut world, 2 * super::AFTER_A_CUT.0), 2);
+        assert_eq!(cut_until(&mut world, 0), 2);
+    }
+
+    #[test]
+    fn a_fault_is_there_until_it_is_put_right() {
+        let calm = scenario::named("calm").expect("there is calm");
+        let mut world = World::new(calm.plan(2), 2, None);
+        let at = Micros::from_secs;
+        world.plan.faults = vec![
+            Timed { at: at(3), fault: Fault::BackendCut(1) },
+            Timed { at: at(4), fault: Fault::BackendMended(0) },
+            Timed { at: at(5), fault: Fault::BackendMended(1) },
+            Timed { at: at(8), fault: Fault::PowerLost(1) },
+        ];
+        let suffered = |from, to| {
+            world.suffered(START.plus(at(from)), START.plus(at(to)), |fault| fault.backend() == Some(1))
+        };
+        let spans = [(1, 2), (1, 3), (4, 4), (5, 6), (6, 7), (7, 8), (9, 20)];
+        assert_eq!(spans.map(|(from, to)| suffered(from, to)), [false, true, true, true, false, true, false]);
     }
 }

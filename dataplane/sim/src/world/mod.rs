@@ -275,6 +275,9 @@ impl World {
             }
             Appointment::SwitchHears(report) => {
                 let clock = self.switch_clock();
+                if self.machine.is_some() && report.is_healthy != self.backends[report.backend].listens {
+                    self.count("reports_outdated");
+                }
                 if let Some(machine) = &mut self.machine {
                     self.control.hear(report, now, clock);
                     machine.take_loads(&self.control.loads());

@@ -75,6 +75,10 @@ impl World {
             End::Backend(number) => {
                 let mut out = Vec::new();
                 self.backends[number].receive(&frame, self.now, &mut out);
+                // Questions for addresses a kernel answers without any program of ours.
+                if !self.agents[number] && !out.is_empty() && packet::ipv4_of(&frame).is_some() {
+                    self.count("answered_without_agent");
+                }
                 out.into_iter().for_each(|frame| self.send(End::Backend(number), frame));
             }
             End::Client(host) => self.client_hears(host, &frame),
@@ -89,6 +93,7 @@ impl World {
     /// The NIC keeps what it has room for.
     fn wait_for_switch(&mut self, frame: Bytes) {
         if self.backlog.len() < RING_FRAMES {
+            self.count("frames_waited");
             self.backlog.push_back(frame);
         } else {
             self.count("frames_missed");

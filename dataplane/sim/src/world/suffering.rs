@@ -14,15 +14,17 @@ use crate::link::{End, Link};
 impl World {
     pub(super) fn suffer(&mut self, fault: Fault) {
         self.count("faults");
-        if self.has_open_connections() {
-            self.count(fault.name());
-        }
         match fault {
             Fault::AgentGone(backend) => self.agents[backend] = false,
             Fault::AgentBack(backend) => self.agents[backend] = true,
             Fault::BackendCut(backend) => self.cable_of(backend).set_cut(true),
             Fault::BackendMended(backend) => self.cable_of(backend).set_cut(false),
-            Fault::PowerLost(backend) => self.backends[backend].lose_power(self.now),
+            Fault::PowerLost(backend) => {
+                if self.backends[backend].sockets().next().is_some() {
+                    self.count("sockets_lost");
+                }
+                self.backends[backend].lose_power(self.now);
+            }
             Fault::ListenerGone(backend) => self.backends[backend].listens = false,
             Fault::ListenerBack(backend) => self.backends[backend].listens = true,
             Fault::QueueFull(backend) => self.backends[backend].is_crowded = true,
@@ -83,6 +85,9 @@ impl World {
 
     fn kill_switch(&mut self) {
         self.backlog.clear();
+        if self.flow_count() > 0 {
+            self.count("flows_lost");
+        }
         if let Some(machine) = self.machine.take() {
             self.past_circles += machine.circles;
             for (name, count) in machine.counts() {
