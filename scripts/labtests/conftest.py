@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dispatching  # noqa: E402
-from helpers import ask, flow_count  # noqa: E402
+from helpers import ask, eventually, flow_count, status  # noqa: E402
 
 from lab_lib import Lab  # noqa: E402
 from lab_lib.system import tail  # noqa: E402
@@ -42,6 +42,8 @@ BIN_DIR = os.environ.get("BATON_BIN_DIR")
 ROUTED_BACKEND = "backend4"
 CLOSING_TIMEOUT_S = 3
 UNCONFIRMED_TIMEOUT_S = 5
+# How long a switch learns after its start whose connections there are.
+LEARNING_S = 3
 # In the lab of short timers.
 ESTABLISHED_TIMEOUT_S = 10
 # How long a client may think between handshake and request in the test of that name.
@@ -136,6 +138,8 @@ def dispatch_lab(request):
     lab = Lab(DISPATCH_PREFIX, bin_dir=BIN_DIR)
     agent_settings = {"vip": [{"address": VIP, "port": port, "health": "tcp"} for port in (VIP_PORT, TLS_PORT)]}
     with _running(lab, request, backends=3, clients=2, switch_settings=dispatching.OWN, agent_settings=agent_settings):
+        # A choice made while the switch learns whose connections there are is made without the path.
+        eventually(lambda: status(lab)["uptime_s"] > LEARNING_S, timeout_s=2 * LEARNING_S, what="the switch has learned")
         yield lab
 
 

@@ -82,7 +82,15 @@ impl Pool {
         };
         Self {
             policy: settings.build(&members),
-            tallies: vec![Tally { connections: 20, session_weight: 20, dispatched: 1 }; members.len()],
+            tallies: vec![
+                Tally {
+                    connections: 20,
+                    session_weight: 20,
+                    dispatched: 1,
+                    connections_at_report: 19
+                };
+                members.len()
+            ],
             loads: (0..count).map(|number| Some(load(number))).collect(),
             members,
             targets: (0..TARGETS)

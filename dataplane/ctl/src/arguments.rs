@@ -156,7 +156,7 @@ pub(crate) enum PartCommand {
     },
     /// Say what is wrong with others, or what they would change; nothing changes.
     Check(FileArguments),
-    /// Put others in their place, all of them: the file has only these sections, [[rule]] or [[pool]]. All else goes on
+    /// Put others in their place, all of them: the file has only these sections, `[[rule]]` or `[[pool]]`. All else goes on
     /// as it runs. Checked as a whole configuration, applied at once or not at all. The switch's own file stays.
     Apply(FileArguments),
 }

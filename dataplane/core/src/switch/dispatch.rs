@@ -143,6 +143,7 @@ impl Dispatcher {
             };
             if reported(&loads) != reported(&self.loads) {
                 tally.dispatched = 0;
+                tally.connections_at_report = tally.connections;
             }
         }
         self.loads = loads;

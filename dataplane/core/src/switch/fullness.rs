@@ -34,12 +34,10 @@ impl Fullness<'_> {
         let tally = self.tallies.get(at).copied().unwrap_or_default();
         // Without a report, what the other lcores have given it is as much as this one.
         let connections = match load {
-            Some(load) => {
-                load.connections.saturating_add(tally.dispatched.saturating_mul(self.lcores.into()))
-            }
-            None => tally.connections.saturating_mul(self.lcores.into()),
+            Some(load) => tally.open(load.connections, self.lcores),
+            None => u64::from(tally.connections) * u64::from(self.lcores),
         };
-        let share = u64::from(connections) * u64::from(FULL_PERMILLE) / u64::from(limit.max(1));
+        let share = connections.saturating_mul(FULL_PERMILLE.into()) / u64::from(limit.max(1));
         u16::try_from(share).unwrap_or(FULL_PERMILLE).max(queue).min(FULL_PERMILLE)
     }
 

@@ -214,3 +214,16 @@ fn content_goes_to_the_less_loaded_of_its_candidates() {
     pool.tally(first).connections = 0;
     assert_eq!(pool.give(ask), (first, Reason::StaleReports));
 }
+
+/// A report says what was open when it was written, and comes later.
+#[test]
+fn content_does_not_run_to_who_reports_less_than_this_lcore_has_open_there() {
+    let settings = ContentAndLoadSettings::new(HashOn::Path, 3).expect("three");
+    let mut pool = Pool::new(&PolicySettings::ContentAndLoad(settings), &[1; 20]);
+    (0..20).for_each(|member| pool.report(member, Load::default()));
+    let ask = Ask { key: 12_345, ..ASK };
+    let given: Vec<usize> = (0..30).map(|_| pool.give(ask).0).collect();
+    pool.report(given[2], Load::default());
+    let then: Vec<usize> = (0..6).map(|_| pool.give(ask).0).collect();
+    assert_eq!(then, given[..6], "in turn as before: ten are open at each");
+}

@@ -71,6 +71,7 @@ impl Pool {
         let backend = usize::from(self.members[member].backend.0);
         self.loads[backend] = Some(Load { reported: self.now, ..load });
         self.tallies[backend].dispatched = 0;
+        self.tallies[backend].connections_at_report = self.tallies[backend].connections;
     }
 
     pub(crate) fn bits(&mut self) -> u64 {

@@ -306,6 +306,40 @@ fn a_full_backend_gets_nothing_while_another_has_room() {
     assert_eq!(places.iter().filter(|place| **place == 0).count(), 2, "{places:?}");
 }
 
+/// A report says what was open when it was written, and comes later.
+#[test]
+fn a_backend_is_as_full_as_this_lcore_knows_though_its_report_was_written_before() {
+    let mut limited = one_pool(Inspect::Http);
+    limited.backends[0].connections_max = Some(3);
+    let mut world = world_of(limited);
+    report(&mut world, &[Some(0), Some(0)]);
+    let places: Vec<usize> = (1..9).map(|port| backend_for(&mut world, port, &get("/a"))).collect();
+    assert_eq!(places.iter().filter(|place| **place == 0).count(), 3, "{places:?}");
+    report(&mut world, &[Some(0), Some(0)]);
+    assert!((20..24).all(|port| backend_for(&mut world, port, &get("/a")) == 1), "three are open there");
+}
+
+/// Short connections come and go many times between two reports.
+#[test]
+fn connections_that_are_over_fill_no_backend() {
+    let mut limited = one_pool(Inspect::Http);
+    limited.backends[0].connections_max = Some(3);
+    limited.backends[1].usable = false;
+    let mut world = world_of(limited);
+    report(&mut world, &[Some(0), Some(0)]);
+    for port in 1..=8 {
+        let mut client = Client::at_port(port);
+        world.connect(&mut client);
+        let request = get("/a");
+        let handoff = world.give(&client.data(0, &request)).message();
+        assert_eq!(backend_of(&handoff), 0, "connection {port}: nobody is left of those before");
+        let behind = u32::try_from(request.len()).expect("short");
+        drop(world.give(&client.fin(behind)));
+        // Longer than what is known of a pool's fullness is believed; all of it between two reports.
+        world.now = world.now.plus(Micros::from_millis(12));
+    }
+}
+
 #[test]
 fn turns_of_a_backend_that_was_full_are_not_saved_up() {
     let mut limited = one_pool(Inspect::Http);

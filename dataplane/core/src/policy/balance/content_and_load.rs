@@ -1,7 +1,7 @@
 //! Content and load: the few members that a content has by its hash are the candidates, and the least loaded of them is chosen. A
 //! content is in few caches, yet none of its members has to take what it cannot.
 //!
-//! Needs a fresh report of each candidate: what it has open, on all lcores; what was given to it since is added. Costs a look
+//! Needs a fresh report of each candidate: what it has open, on all lcores; what came and went since is taken in. Costs a look
 //! into the table, some more until there are enough candidates, and a look at each of these. A table takes 128 KB per
 //! lcore.
 
@@ -74,12 +74,10 @@ impl Policy for ContentAndLoad {
             (false, Reason::StaleReports)
         };
         let score = |member: &Member| {
-            let own = u64::from(view.tally(member.backend).connections);
+            let tally = view.tally(member.backend);
             let open = match view.load(member.backend) {
-                Some(load) if reported => {
-                    u64::from(load.connections).saturating_add(view.given_since_report(member.backend))
-                }
-                _ => own,
+                Some(load) if reported => tally.open(load.connections, view.lcores),
+                _ => tally.connections.into(),
             };
             Score::of(open + 1, member)
         };

@@ -75,8 +75,21 @@ pub struct Tally {
     pub connections: u32,
     /// Their session weights, summed.
     pub session_weight: u64,
-    /// Connections given since the backend's newest report came.
+    /// Connections given since the backend's newest report came, whether they are open yet or still or not.
     pub dispatched: u32,
+    /// How many were open when that report came.
+    pub connections_at_report: u32,
+}
+
+impl Tally {
+    /// Returns how many connections a backend has whose newest report says `reported`: what has come and gone at this lcore since
+    /// is taken to have come and gone at each of `lcores`. Never fewer than this lcore has open there: a report does not know
+    /// what was on its way when it was written.
+    pub fn open(&self, reported: u32, lcores: u16) -> u64 {
+        let since = i64::from(self.connections) - i64::from(self.connections_at_report);
+        let open = i64::from(reported) + since * i64::from(lcores.max(1));
+        u64::try_from(open).unwrap_or(0).max(self.connections.into())
+    }
 }
 
 impl<'a> View<'a> {
