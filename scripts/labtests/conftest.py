@@ -53,6 +53,30 @@ CPUS = min(os.cpu_count() or 1, 2)
 LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 else {"one-lcore": [0]}
 
 
+# Tests that measure, or put much load on the machine.
+ALONE = ("test_compare.py", "test_demo.py", "test_load.py", "test_reuse.py")
+PARTS = ("alone", "shared", "own")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--part", choices=PARTS, help="only some tests: those that want the machine alone; of the others, those in the lab "
+                     "that most share; or those in labs of their own. The last two may run at the same time (all)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is not of the part asked for. The test that waits longest comes last: the others fill its pause."""
+    def part(item):
+        if item.path.name in ALONE:
+            return "alone"
+        return "shared" if "lab" in item.fixturenames else "own"
+    wanted = config.getoption("--part")
+    others = [item for item in items if wanted not in (None, part(item))]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if wanted == part(item)]
+    items.sort(key=lambda item: item.path.name == "test_pause.py")
+
+
 @contextmanager
 def _running(lab, request, **options):
     """A lab that is up; if a test failed meanwhile, its logs stay until the next `up` of its prefix."""
@@ -196,11 +220,6 @@ def nginx_stopped(lab):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
-    """The test that waits longest comes last: the others fill its pause."""
-    items.sort(key=lambda item: item.path.name == "test_pause.py")
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """A failure shows the ends of the switch's and agents' logs."""
