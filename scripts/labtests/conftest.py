@@ -55,12 +55,14 @@ LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 
 
 # Tests that measure, or put much load on the machine.
 ALONE = ("test_compare.py", "test_demo.py", "test_load.py", "test_reuse.py")
-PARTS = ("alone", "shared", "own")
+# Those in the lab that most share are of the first part; these as well, so that the first two take about as long.
+FIRST = ("test_weather.py",)
+PARTS = ("first", "second", "alone")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--part", choices=PARTS, help="only some tests: those that want the machine alone; of the others, those in the lab "
-                     "that most share; or those in labs of their own. The last two may run at the same time (all)")
+    parser.addoption("--part", choices=PARTS, help="only some tests: those in the lab that most share; those in labs of "
+                     "their own; or those that want the machine alone. The first two may run at the same time (all)")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -68,7 +70,7 @@ def pytest_collection_modifyitems(config, items):
     def part(item):
         if item.path.name in ALONE:
             return "alone"
-        return "shared" if "lab" in item.fixturenames else "own"
+        return "first" if "lab" in item.fixturenames or item.path.name in FIRST else "second"
     wanted = config.getoption("--part")
     others = [item for item in items if wanted not in (None, part(item))]
     if others:
