@@ -56,7 +56,7 @@ LCORES = {"one-lcore": [CPUS - 1], "two-lcores": list(range(CPUS))} if CPUS > 1 
 # Tests that measure, or put much load on the machine.
 ALONE = ("test_compare.py", "test_demo.py", "test_load.py", "test_reuse.py")
 # Those in the lab that most share are of the first part; these as well, so that the first two take about as long.
-FIRST = ("test_weather.py",)
+FIRST = ("test_takeover.py",)
 PARTS = ("first", "second", "alone")
 
 
